@@ -1,0 +1,447 @@
+"""Where training stands: the plan of the epoch, the position in it, what was seen in it.
+
+The user's side is `gradatim.Curriculum`; the loader and the checkpoint work on this.
+"""
+
+from __future__ import annotations
+
+import collections
+import weakref
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from gradatim import distributed
+from gradatim.log import LIMIT_BYTES, Log, rounds
+from gradatim.method import Batch, Method, Run, overrides
+from gradatim.plan import Layout, Plan, make_plan
+from gradatim.table import Table
+from gradatim.validation import check_finite, check_index, refusal
+
+__all__ = ["Epochs", "Taken"]
+
+
+@dataclass
+class Taken:
+    """The rows one call is about.
+
+    Args:
+        index: int64 (B,), on the CPU, padding decoded.
+        real: the first ``real`` rows count; the rest only pad ranks to equal length.
+        count: rows that count over all ranks.
+        plan_weights: (B,) factors from the plan, or None.
+        pending: the rows are the oldest batch handed out.
+        advances: the call moves the position in the epoch.
+        repeated: the same rows as in the call before (closures): nothing to observe or count.
+        narrowed: `Curriculum.select` chose and observed them.
+    """
+
+    index: torch.Tensor
+    real: int
+    count: int
+    plan_weights: torch.Tensor | None = None
+    pending: bool = False
+    advances: bool = True
+    repeated: bool = False
+    narrowed: bool = False
+
+
+class Epochs:
+    """Plans epochs, hands out batches, keeps observations and merges them when an epoch ends.
+
+    Args:
+        methods: the curriculum's methods, in order.
+        seed: seed of every draw.
+        device: where tables live; None is where the losses are.
+        nonfinite: what becomes of observations that are not finite, ``"raise"`` or ``"skip"``.
+    """
+
+    def __init__(
+        self,
+        methods: Sequence[Method],
+        *,
+        seed: int,
+        device: torch.device | None,
+        nonfinite: str,
+    ) -> None:
+        self.methods = methods
+        self.seed = seed
+        self.nonfinite = nonfinite
+        self.device = device
+        self.bound = False
+        self.run = Run(size=0, seed=seed)
+        self.layout = Layout(1)
+        self.log = Log()
+        self.log_limit_bytes = LIMIT_BYTES
+        self.plan_cached: Plan | None = None
+        self.running = False
+        self.start = 0  # samples of the plan that were consumed before the resume
+        self.resumed_at = 0  # batches consumed before the resume
+        self.batch_in_epoch = 0
+        self.seen = torch.zeros(0, dtype=torch.bool)
+        self.previous: torch.Tensor | None = None  # members of the last epoch
+        self._observing = [m for m in methods if overrides(m, "observe")]
+        self._fixed_device = device is not None
+        self._loader: weakref.ref[Any] | None = None
+        self._token = 0
+        self._pending: collections.deque[torch.Tensor] = collections.deque()
+        self._narrowed: torch.Tensor | None = None
+        self._last: tuple[torch.Tensor | None, Taken] | None = None
+        self._observed_at: torch.Tensor | None = None
+        self._read_ahead = False
+        self._coded_epochs = False
+        self._keyed = False
+
+    # ------------------------------------------------------------------ binding
+
+    def bind(
+        self,
+        loader: Any,
+        *,
+        size: int,
+        batch_size: int,
+        drop_last: bool,
+        steps_per_epoch: int | None,
+        read_ahead: bool,
+        coded_epochs: bool,
+    ) -> None:
+        """Take the loader; the first one also fixes the number of samples."""
+        if self._loader is not None and self._loader() is not None:
+            raise RuntimeError(
+                "a curriculum drives one loader, and this one has its own already: "
+                "make another Curriculum for another loader."
+            )
+        if self.bound and size != self.run.size:
+            raise refusal("dataset", f"of {self.run.size} samples, as before", size)
+        if not self.bound:
+            run = Run(size=size, seed=self.seed)
+            run.world, run.rank = distributed.world_and_rank()
+            for method in self.methods:
+                method.setup(run)
+            self.run = run
+            for table in self.tables():
+                if table.per_sample:
+                    table.allocate(size, self.device or "cpu")
+            self.seen = torch.zeros(size, dtype=torch.bool)
+            self.bound = True
+        self.layout = Layout(batch_size, drop_last, steps_per_epoch)
+        self._read_ahead = read_ahead
+        self._coded_epochs = coded_epochs
+        self._keyed = loader.carry == "key"
+        self._loader = weakref.ref(loader)  # a strong one would keep workers alive for ever
+
+    def tables(self) -> list[Table]:
+        """All tables of all methods."""
+        return [table for method in self.methods for table in method.tables().values()]
+
+    def place(self, device: torch.device) -> None:
+        """Move tables to where the losses are, once."""
+        if not self._fixed_device and device != self.device:
+            for table in self.tables():
+                table.to(device)
+        self._fixed_device = True
+        self.device = self.device or device
+
+    # ------------------------------------------------------------------ plan
+
+    def look_up_world(self) -> None:
+        """Processes may be started after the curriculum was built, even after a plan was made."""
+        found = distributed.world_and_rank()
+        if found != (self.run.world, self.run.rank):
+            self.run.world, self.run.rank = found
+            self.forget_plan()
+
+    def plan(self) -> Plan:
+        """The coming or current epoch's plan; made once, from merged state."""
+        if not self.bound:
+            raise RuntimeError("curriculum must have a loader: call curriculum.loader(...) first.")
+        if self.plan_cached is None:
+            self.look_up_world()
+            self.plan_cached = make_plan(self.methods, self.run, self.layout)
+        return self.plan_cached
+
+    @property
+    def batch_size(self) -> int:
+        """Samples per batch and rank in the current epoch."""
+        return self.layout.batch_size * self.plan().batch_scale
+
+    def steps(self) -> int:
+        """Batches of the current epoch, also after a resume within it."""
+        plan = self.plan()
+        rest = plan.index.numel() - self.start
+        return self.resumed_at + self.layout.steps(rest, self.run.world, plan.batch_scale)
+
+    def samples_per_rank(self) -> int:
+        """Rows this rank will be given in the rest of the epoch, padding included."""
+        return -(-(self.plan().index.numel() - self.start) // self.run.world)
+
+    def rank_codes(self) -> Iterator[int]:
+        """Index codes of this rank's share, from the current position on."""
+        shift = self.run.epoch * self.run.size if self._coded_epochs else 0
+        for index in self.plan().share(self.start, self.run.world, self.run.rank):
+            yield index + shift if index >= 0 else index - shift
+
+    def consumed(self) -> int:
+        """Samples of the global plan that were trained on or skipped so far."""
+        if self.plan_cached is None:
+            return 0
+        batches = self.batch_in_epoch - self.resumed_at
+        done = self.start + batches * self.batch_size * self.run.world
+        return min(done, self.plan_cached.index.numel())
+
+    # ------------------------------------------------------------------ the stream of batches
+
+    def begin(self) -> int:
+        """A new pass over the loader; an epoch that was broken out of ends here."""
+        if self.running and self.batch_in_epoch > self.resumed_at:
+            self.end()
+        elif self.running:
+            # Nothing was trained on since: the same epoch, from where it was resumed.
+            self.running = False
+        self._token += 1
+        self._pending.clear()
+        self._narrowed = None
+        self._last = None
+        self.look_up_world()
+        plan = self.plan()
+        if self.run.world > 1:
+            distributed.agree(
+                "the plan of the epoch", plan.checksum(), "Do all ranks use the same seed and data?"
+            )
+            self.track()
+        for method in self.methods:
+            method.start_epoch(self.run)
+        self.running = True
+        return self._token
+
+    def check_current(self, token: int) -> None:
+        """Refuse an iterator that a newer one has replaced."""
+        if token != self._token:
+            raise RuntimeError("this iterator is stale: a newer one over the same loader exists.")
+
+    def hand_out(self, index: torch.Tensor) -> None:
+        """A batch with these index codes goes to the training loop."""
+        self._pending.append(index)
+
+    def skip(self) -> None:
+        """Drop the oldest batch handed out: it counts as done, and nothing is observed."""
+        if not self._pending:
+            raise RuntimeError("there is no batch to skip: iterate over curriculum.loader(...).")
+        self._pending.popleft()
+        self._narrowed = None
+        self._advance()
+
+    def peek(self, index: torch.Tensor | None) -> Taken:
+        """The rows a call is about; changes nothing."""
+        if index is None:
+            return self._from_pending()
+        if index.dtype != torch.int64 or index.ndim != 1:
+            raise refusal("index", "int64 and one-dimensional", index)
+        given, index = index, index.detach().cpu()
+        if self._pending:
+            taken = self._from_pending()
+            if torch.equal(index, taken.index):
+                return taken
+            return replace(self._described(index, pending=False, advances=True), pending=True)
+        if self._last is not None:
+            before, taken = self._last
+            # Under a key two batches may hold the same samples; only the same tensor is a repeat.
+            if given is before if self._keyed else torch.equal(index, taken.index):
+                return replace(taken, pending=False, advances=False, repeated=True)
+        return self._described(index, pending=False, advances=self._keyed)
+
+    def _from_pending(self) -> Taken:
+        if not self._pending:
+            raise RuntimeError(
+                "there is no batch to weigh: iterate over curriculum.loader(...) and call the "
+                "curriculum once per batch, or pass index=."
+            )
+        if len(self._pending) > 1 and not self._read_ahead:
+            raise RuntimeError(
+                f"{len(self._pending)} batches were drawn since the last call. Does something read "
+                "the loader ahead? Pass read_ahead=True to curriculum.loader. Was a batch left "
+                "out? Call curriculum.skip()."
+            )
+        if self._narrowed is not None:
+            count = self._narrowed.numel() * self.run.world
+            weights = self._plan_weights(self._narrowed)
+            return Taken(
+                self._narrowed, self._narrowed.numel(), count, weights, True, narrowed=True
+            )
+        return self._described(self._pending[0], pending=True, advances=True)
+
+    def _described(self, codes: torch.Tensor, *, pending: bool, advances: bool) -> Taken:
+        real = codes.numel()
+        index = codes
+        if self.run.world > 1 or not pending:
+            padding = codes < 0
+            real -= int(padding.sum())
+            if real < codes.numel():
+                index = torch.where(padding, ~codes, codes)
+        if not pending:
+            check_index("index", index, self.run.size)
+        count = real
+        if self.run.world > 1:
+            left = self.plan().index.numel() - self.consumed()
+            full = self.batch_size * self.run.world
+            count = min(full, left) if advances else real * self.run.world
+        return Taken(index, real, count, self._plan_weights(index), pending, advances)
+
+    def _plan_weights(self, index: torch.Tensor) -> torch.Tensor | None:
+        weights = None if self.plan_cached is None else self.plan_cached.weights
+        return None if weights is None else weights[index]
+
+    @property
+    def pending_index(self) -> torch.Tensor:
+        """int64 (B,): the samples of the batch that waits for its call."""
+        return self._from_pending().index
+
+    def narrow(self, positions: torch.Tensor) -> None:
+        """Keep only some rows of the pending batch."""
+        self._narrowed = self._from_pending().index[positions.cpu()]
+
+    def commit(self, taken: Taken, given: torch.Tensor | None) -> None:
+        """The call about ``taken`` (with the index it was given) succeeded: move on."""
+        if taken.repeated:
+            return
+        self._last = (given, taken)
+        if taken.pending:
+            self._pending.popleft()
+            self._narrowed = None
+        if taken.advances:
+            self._advance()
+
+    def _advance(self) -> None:
+        self.batch_in_epoch += 1
+        self.run.step += 1
+        if self.log.bytes >= self.log_limit_bytes:
+            self.apply_log()
+        if self.batch_in_epoch >= self.steps():
+            self.end()
+
+    # ------------------------------------------------------------------ observations
+
+    def remember(self, batch: Batch) -> None:
+        """Log what methods will observe; nothing waits for the device."""
+        if not self._observing or batch.size == 0:
+            return
+        columns = {
+            f"{number}.{name}": column
+            for number, method in enumerate(self._observing)
+            for name, column in method.record(batch, self.run).items()
+        }
+        self.log.append(
+            batch.index,
+            batch.losses,
+            columns,
+            step=int(batch.step),
+            learning_rate=0.0 if batch.learning_rate is None else batch.learning_rate,
+            clock=0.0 if batch.clock is None else batch.clock,
+        )
+
+    def apply_log(self, *, surveyed: bool = False) -> None:
+        """Hand the logged rows to the methods, which write their tables."""
+        if not len(self.log):
+            return
+        rows = self.log.rows()
+        finite = torch.isfinite(rows["losses"])
+        if not bool(finite.all()):
+            if self.nonfinite == "raise":
+                check_finite("losses", rows["losses"], rows["index"])
+            rows = _part(rows, finite.nonzero().squeeze(1))
+        self.log.clear()
+        if not rows["index"].numel():
+            return
+        for part in rounds(rows):
+            if self.run.world > 1:
+                self._last_observed()[part["index"]] = part["step"]
+            for number, method in enumerate(self._observing):
+                prefix = f"{number}."
+                own = {
+                    name.removeprefix(prefix): column
+                    for name, column in part["columns"].items()
+                    if name.startswith(prefix)
+                }
+                batch = Batch(
+                    part["index"].to(part["losses"].device),
+                    part["losses"],
+                    own,
+                    self.run.epoch,
+                    part["step"],
+                    part["learning_rate"],
+                    part["clock"],
+                    surveyed,
+                )
+                method.observe(batch, self.run)
+
+    def _last_observed(self) -> torch.Tensor:
+        if self._observed_at is None:
+            self._observed_at = torch.full((self.run.size,), -1, dtype=torch.int64)
+        return self._observed_at
+
+    def track(self) -> None:
+        """Let tables remember what this rank writes, where there are other ranks to tell."""
+        tables = self.tables()
+        if tables and self.run.world > 1:
+            steps = self._last_observed()
+            for table in tables:
+                table.track(steps)
+
+    def reset_tracking(self) -> None:
+        """Forget what this rank wrote since the last merge, before other values are loaded."""
+        self._observed_at = None
+        for table in self.tables():
+            table.track(None)
+
+    def merge(self, *, surveyed: bool = False) -> None:
+        """Apply the log and bring all ranks to the same tables (collective)."""
+        self.look_up_world()
+        self.track()
+        self.apply_log(surveyed=surveyed)
+        if self.run.world > 1:
+            for table in self.tables():
+                table.merge_ranks()
+
+    def end(self) -> None:
+        """Finish the epoch: merge, let methods react, move to the next."""
+        self.merge()
+        members = self.members()
+        self.seen |= members
+        self.previous = members
+        self.running = False
+        for method in self.methods:
+            method.end_epoch(self.run)
+        self.run.epoch += 1
+        self.batch_in_epoch = self.resumed_at = self.start = 0
+        self.plan_cached = None
+
+    def members(self) -> torch.Tensor:
+        """bool (N,): samples of this epoch's plan consumed so far."""
+        members = torch.zeros(self.run.size, dtype=torch.bool)
+        if self.plan_cached is not None:
+            members[self.plan_cached.index[: self.consumed()]] = True
+        return members
+
+    def forget_plan(self) -> None:
+        """Plan anew: what methods know has changed between epochs."""
+        if self.batch_in_epoch == 0 and self.start == 0:
+            self.plan_cached = None
+
+    def forget_stream(self) -> None:
+        """Make every iterator stale, after a checkpoint was loaded."""
+        self._token += 1
+        self._pending.clear()
+        self._narrowed = None
+        self._last = None
+        self.running = False
+
+
+def _part(rows: dict[str, Any], keep: torch.Tensor) -> dict[str, Any]:
+    def cut(values: torch.Tensor) -> torch.Tensor:
+        return values[keep.to(values.device)]
+
+    parts = {name: cut(values) for name, values in rows.items() if name != "columns"}
+    parts["columns"] = {name: cut(column) for name, column in rows["columns"].items()}
+    return parts

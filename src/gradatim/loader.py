@@ -1,0 +1,340 @@
+"""The DataLoader of a curriculum: every sample travels with its index.
+
+A wrapper of the data set returns the index, a wrapper of the collate function keeps it, the loader
+takes it off: the batch a training loop sees is exactly what it was. Nothing is counted beside the
+data, so workers, their order, and readers ahead cannot put an observation on another sample.
+"""
+
+from __future__ import annotations
+
+import random
+from array import array
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    DistributedSampler,
+    IterableDataset,
+    default_collate,
+    get_worker_info,
+)
+from torch.utils.data._utils.pin_memory import pin_memory
+
+from gradatim.validation import check_choice, check_count, refusal
+
+if TYPE_CHECKING:
+    from gradatim.curriculum import Curriculum
+    from gradatim.epochs import Epochs
+
+__all__ = ["INDEX_KEY", "CurriculumLoader"]
+
+INDEX_KEY = "_gradatim_index"
+"""Key under which dict batches carry their index with ``carry="key"``."""
+
+
+class Fetched:
+    """Samples with their index codes, between data set and collate function."""
+
+    __slots__ = ("codes", "items")
+
+    def __init__(self, codes: list[int], items: list[Any]) -> None:
+        self.codes = codes
+        self.items = items
+
+
+class Carried:
+    """A collated batch with its index, between collate function and loader."""
+
+    __slots__ = ("batch", "index")
+
+    def __init__(self, batch: Any, index: bytes) -> None:
+        self.batch = batch
+        # Bytes, not a tensor: each tensor from a worker costs a shared-memory descriptor.
+        self.index = index
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Carried, (self.batch, self.index)
+
+    def pin_memory(self) -> Carried:
+        """Pin the batch; without this method DataLoader would leave it unpinned, silently."""
+        return Carried(pin_memory(self.batch), self.index)
+
+    def index_tensor(self) -> torch.Tensor:
+        """int64 (B,); negative entries ``~index`` mark rows that only pad ranks."""
+        return torch.frombuffer(bytearray(self.index), dtype=torch.int64)
+
+
+def _mixed(*numbers: int) -> int:
+    """Mix small ints into 64 well-spread bits (the finaliser of splitmix64)."""
+    mask = 2**64 - 1
+    state = 0
+    for number in numbers:
+        state = (state + (number & mask) + 0x9E3779B97F4A7C15) & mask
+        state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & mask
+        state ^= state >> 31
+    return state
+
+
+class IndexedDataset(Dataset):
+    """The user's data set, answering with samples and their index codes.
+
+    A code is ``epoch * size + index`` with seeded augmentation, else the index; ``~code`` marks
+    padding. The epoch travels in the code because persistent workers hold an old copy of this.
+    """
+
+    def __init__(self, dataset: Any, *, augmentation_seed: int | None = None) -> None:
+        self.dataset = dataset
+        self.augmentation_seed = augmentation_seed
+        self.size = len(dataset)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitems__(self, codes: list[int]) -> Fetched:
+        plain = [code if code >= 0 else ~code for code in codes]
+        if self.augmentation_seed is not None:
+            return self._seeded(codes, plain)
+        fetch = getattr(self.dataset, "__getitems__", None)
+        items = fetch(plain) if callable(fetch) else [self.dataset[index] for index in plain]
+        return Fetched(codes, items)  # type: ignore[arg-type]
+
+    def _seeded(self, codes: list[int], plain: list[int]) -> Fetched:
+        """Fetch each sample under random states that depend on (seed, epoch, index) alone."""
+        in_worker = get_worker_info() is not None
+        saved = None if in_worker else RandomStates()
+        items, index = [], []
+        assert self.augmentation_seed is not None
+        try:
+            for code, number in zip(codes, plain, strict=True):
+                position = number % self.size
+                seed = _mixed(self.augmentation_seed, number)
+                # The default generator's own method is ten times faster than torch's function.
+                torch.default_generator.manual_seed(seed >> 1)
+                random.seed(seed)
+                np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002 - what augmentations read
+                items.append(self.dataset[position])
+                index.append(position if code >= 0 else ~position)
+        finally:
+            if saved is not None:
+                saved.restore()
+        return Fetched(index, items)
+
+
+class RandomStates:
+    """The states of the global generators (Python, NumPy, torch and its devices), to put back."""
+
+    def __init__(self) -> None:
+        self._python = random.getstate()
+        self._numpy = np.random.get_state()  # noqa: NPY002 - saved, not drawn from
+        self._torch = torch.get_rng_state()
+        initialized = torch.cuda.is_available() and torch.cuda.is_initialized()
+        self._cuda = torch.cuda.get_rng_state_all() if initialized else None
+
+    def restore(self) -> None:
+        """Put every state back."""
+        random.setstate(self._python)
+        np.random.set_state(self._numpy)  # noqa: NPY002
+        torch.set_rng_state(self._torch)
+        if self._cuda is not None:
+            torch.cuda.set_rng_state_all(self._cuda)
+
+
+class IndexedCollate:
+    """The user's collate function, keeping the index beside the batch or under `INDEX_KEY`."""
+
+    def __init__(self, collate_fn: Callable[[Any], Any], *, keyed: bool = False) -> None:
+        self.collate_fn = collate_fn
+        self.keyed = keyed
+
+    def __call__(self, fetched: Fetched) -> Any:
+        batch = self.collate_fn(fetched.items)
+        index = array("q", fetched.codes).tobytes()
+        if not self.keyed:
+            return Carried(batch, index)
+        if not isinstance(batch, Mapping):
+            raise TypeError(
+                'carry must be "hidden" for batches that are not dicts. Got "key" and a batch of '
+                f"type {type(batch).__name__}."
+            )
+        if INDEX_KEY in batch:
+            raise refusal("dataset", f"free of the reserved key {INDEX_KEY!r}", "a sample with it")
+        tensor = torch.frombuffer(bytearray(index), dtype=torch.int64)
+        batch[INDEX_KEY] = tensor  # type: ignore[index]
+        return batch
+
+
+class PlanSampler(DistributedSampler):
+    """This rank's share of the plan.
+
+    It is a `DistributedSampler` because trainers shard any other sampler once more; nothing of
+    that class is used. Each ``iter`` is fresh and lazy: DataLoader calls it twice per epoch.
+    """
+
+    def __init__(self, curriculum: Curriculum) -> None:
+        self.curriculum = curriculum
+        self.drop_last = False  # the plan is already cut
+        self.shuffle = False
+
+    @property
+    def num_replicas(self) -> int:  # type: ignore[override]
+        """Number of processes."""
+        return self.curriculum.epochs.run.world
+
+    @property
+    def rank(self) -> int:  # type: ignore[override]
+        """This process."""
+        return self.curriculum.epochs.run.rank
+
+    @property
+    def epoch(self) -> int:  # type: ignore[override]
+        """Epochs completed; the curriculum counts them."""
+        return self.curriculum.epoch
+
+    def set_epoch(self, epoch: int) -> None:
+        """Do nothing: the curriculum owns the epoch."""
+
+    def __len__(self) -> int:
+        return self.curriculum.epochs.samples_per_rank()
+
+    def __iter__(self) -> Iterator[int]:
+        return self.curriculum.epochs.rank_codes()
+
+
+class PlanBatchSampler(BatchSampler):
+    """Batches of the plan; the batch size is read anew, since a method may scale it per epoch."""
+
+    def __init__(self, sampler: PlanSampler) -> None:
+        self.sampler = sampler
+        self.drop_last = False
+
+    @property
+    def batch_size(self) -> int:  # type: ignore[override]
+        """Samples per batch and rank in the current epoch."""
+        return self.sampler.curriculum.epochs.batch_size  # type: ignore[union-attr]
+
+    def __len__(self) -> int:
+        return self.sampler.curriculum.epochs.steps()  # type: ignore[union-attr]
+
+    def __iter__(self) -> Iterator[list[int]]:
+        codes = iter(self.sampler)
+        size = self.batch_size
+        while batch := list(islice(codes, size)):
+            yield batch
+
+
+class CurriculumLoader(DataLoader):
+    """A DataLoader whose batches follow a curriculum; made by `Curriculum.loader`.
+
+    `len` is the coming epoch's number of batches. ``loader.dataset`` and ``loader.collate_fn`` are
+    the user's own objects. See `Curriculum.loader` for the arguments.
+    """
+
+    # Trainers built on accelerate would rebuild the loader and read one batch ahead.
+    _is_accelerate_prepared = True
+
+    def __init__(
+        self,
+        curriculum: Curriculum,
+        dataset: Any,
+        batch_size: int,
+        *,
+        steps_per_epoch: int | None = None,
+        seed_augmentation: bool = False,
+        read_ahead: bool = False,
+        carry: str = "hidden",
+        **dataloader_arguments: Any,
+    ) -> None:
+        for name in ("shuffle", "sampler", "batch_sampler"):
+            if dataloader_arguments.pop(name, None) not in (None, False):
+                raise TypeError(
+                    f"{name} must be left to the curriculum, which decides the order. "
+                    "Use gradatim.Predefined for an order of your own."
+                )
+        if isinstance(dataset, IterableDataset) or not (
+            hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
+        ):
+            kind = type(dataset).__name__
+            raise TypeError(f"dataset must have __getitem__ and __len__. Got {kind}. Is it a stream?")
+        check_count("batch_size", batch_size, at_least=1)
+        if steps_per_epoch is not None:
+            check_count("steps_per_epoch", steps_per_epoch, at_least=1)
+        check_choice("carry", carry, ("hidden", "key"))
+        if len(dataset) == 0:
+            raise refusal("dataset", "non-empty", "0 samples")
+
+        drop_last = bool(dataloader_arguments.get("drop_last", False))
+        own_generator = dataloader_arguments.get("generator") is None
+        if own_generator:
+            # iter(DataLoader) would draw the workers' seed from the global generator.
+            dataloader_arguments["generator"] = torch.Generator()
+        collate_fn = dataloader_arguments.pop("collate_fn", None) or default_collate
+        sampler = PlanSampler(curriculum)
+        super().__init__(
+            dataset, batch_size, sampler=sampler, collate_fn=collate_fn, **dataloader_arguments
+        )
+        # DataLoader builds a batch sampler of fixed size and then forbids to set another.
+        vars(self)["batch_sampler"] = PlanBatchSampler(sampler)
+        self.curriculum = curriculum
+        self.carry = carry
+        self._own_generator = own_generator
+        seed = _mixed(curriculum.seed) if seed_augmentation else None
+        self._indexed = IndexedDataset(dataset, augmentation_seed=seed)
+        self._collate = IndexedCollate(collate_fn, keyed=carry == "key")
+        curriculum.epochs.bind(
+            self,
+            size=len(dataset),
+            batch_size=batch_size,
+            drop_last=drop_last,
+            steps_per_epoch=steps_per_epoch,
+            read_ahead=read_ahead,
+            coded_epochs=seed_augmentation,
+        )
+
+    def __len__(self) -> int:
+        return self.curriculum.epochs.steps()
+
+    def _get_iterator(self) -> Any:
+        # Iterators and workers take data set and collate function from here, once: give them the
+        # indexed ones, and leave the user's own in the attributes.
+        plain = {name: vars(self)[name] for name in ("dataset", "collate_fn")}
+        vars(self).update(dataset=self._indexed, collate_fn=self._collate)
+        try:
+            return super()._get_iterator()
+        finally:
+            vars(self).update(plain)
+
+    def __iter__(self) -> Any:
+        epochs = self.curriculum.epochs
+        token = epochs.begin()
+        if self._own_generator:
+            seed = epochs.run.generator("workers").initial_seed()
+            self.generator.manual_seed(seed)  # type: ignore[union-attr]
+        return Stream(epochs, super().__iter__(), token, hidden=self.carry == "hidden")
+
+
+class Stream:
+    """One pass over a `CurriculumLoader`; tells the engine which samples it hands out."""
+
+    def __init__(self, epochs: Epochs, batches: Any, token: int, *, hidden: bool) -> None:
+        self._epochs = epochs
+        self._batches = batches
+        self._token = token
+        self._hidden = hidden
+
+    def __iter__(self) -> Stream:
+        return self
+
+    def __next__(self) -> Any:
+        self._epochs.check_current(self._token)
+        carried = next(self._batches)
+        if not self._hidden:
+            return carried
+        self._epochs.hand_out(carried.index_tensor())
+        return carried.batch

@@ -1,0 +1,105 @@
+"""One pass over the whole data set without gradient, for methods that need every sample's value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch.utils.data import DataLoader, default_collate
+
+from gradatim.loader import Carried, IndexedCollate, IndexedDataset, RandomStates
+from gradatim.method import Batch
+from gradatim.validation import check_count, check_finite, refusal
+
+if TYPE_CHECKING:
+    from gradatim.curriculum import Curriculum
+
+__all__ = ["survey"]
+
+
+class Untouched:
+    """Leaves a model's modes and buffers and the global random states as they were."""
+
+    def __init__(self, model: torch.nn.Module | None) -> None:
+        self._model = model
+        self._random: RandomStates | None = None
+        self._modes: list[tuple[torch.nn.Module, bool]] = []
+        self._buffers: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def __enter__(self) -> None:
+        self._random = RandomStates()
+        if self._model is not None:
+            self._modes = [(module, module.training) for module in self._model.modules()]
+            self._buffers = [(buffer, buffer.clone()) for buffer in self._model.buffers()]
+            self._model.eval()
+
+    def __exit__(self, *exception: object) -> None:
+        for module, training in self._modes:
+            module.training = training
+        with torch.no_grad():
+            for buffer, before in self._buffers:
+                buffer.copy_(before)
+        assert self._random is not None
+        self._random.restore()
+
+
+def survey(
+    curriculum: Curriculum,
+    dataset: Any,
+    forward: Callable[[Any], dict[str, torch.Tensor]],
+    *,
+    batch_size: int,
+    model: torch.nn.Module | None,
+    **dataloader_arguments: Any,
+) -> None:
+    """Let every method observe every sample, once; see `Curriculum.survey`.
+
+    With an attached model: its modules are in eval mode during the pass and in their own modes
+    afterwards, and its buffers are untouched. Ranks share the work.
+    """
+    epochs = curriculum.epochs
+    if not epochs.bound:
+        raise RuntimeError("curriculum must have a loader before a survey: call loader(...) first.")
+    if epochs.batch_in_epoch or epochs.start:
+        raise RuntimeError("survey must run between epochs. This epoch has begun.")
+    if len(dataset) != epochs.run.size:
+        raise refusal("dataset", f"of {epochs.run.size} samples, as the loader's", len(dataset))
+    check_count("batch_size", batch_size, at_least=1)
+    epochs.look_up_world()
+    run = epochs.run
+    collate_fn = dataloader_arguments.pop("collate_fn", None) or default_collate
+    loader = DataLoader(
+        IndexedDataset(dataset),
+        batch_size,
+        sampler=range(run.rank, run.size, run.world),
+        collate_fn=IndexedCollate(collate_fn),
+        generator=torch.Generator().manual_seed(0),
+        **dataloader_arguments,
+    )
+    with Untouched(model), torch.no_grad():
+        for carried in loader:
+            assert isinstance(carried, Carried)
+            values = dict(forward(carried.batch))
+            index = carried.index_tensor()
+            losses = values.pop("losses", None)
+            if losses is None or losses.shape != (index.numel(),):
+                got = "none" if losses is None else losses
+                raise refusal('forward(batch)["losses"]', f"of shape ({index.numel()},)", got)
+            check_finite("losses", losses, index)
+            for method in curriculum.methods:
+                for name in method.wants:
+                    if name != "learning_rate" and name not in values:
+                        raise ValueError(
+                            f"forward(batch) must return {name!r}: {method!r} needs it. "
+                            f"Got {sorted(values)}."
+                        )
+            epochs.place(losses.device)
+            epochs.remember(
+                Batch(index, losses, values, run.epoch, run.step, 0.0, 0.0, surveyed=True)
+            )
+            if epochs.log.bytes >= epochs.log_limit_bytes:
+                epochs.track()
+                epochs.apply_log(surveyed=True)
+    epochs.merge(surveyed=True)
+    epochs.forget_plan()

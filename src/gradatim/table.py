@@ -1,0 +1,291 @@
+"""Per-sample and shared state, declared with the way ranks merge it.
+
+A method declares what it remembers by assigning a `Table` or a `Scalar` to an attribute; the engine
+allocates it, moves it to where the losses are, merges it over ranks once per epoch and saves it.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+
+from gradatim import distributed
+from gradatim.validation import check_choice, refusal
+
+__all__ = ["Scalar", "Table", "last_of_each"]
+
+Merge = Literal["last", "sum"]
+
+
+def last_of_each(index: torch.Tensor) -> torch.Tensor:
+    """Positions of the last occurrence of every distinct value, in the values' ascending order.
+
+    Writing rows with repeated indices leaves it open which row wins; these rows are the winners.
+
+    Args:
+        index: int64 (R,).
+
+    Returns:
+        int64 (U,), U the number of distinct values.
+
+    Example:
+        >>> last_of_each(torch.tensor([4, 2, 4, 2, 9]))
+        tensor([3, 2, 4])
+    """
+    ordered, position = torch.sort(index, stable=True)
+    final = torch.ones_like(ordered, dtype=torch.bool)
+    final[:-1] = ordered[1:] != ordered[:-1]
+    return position[final]
+
+
+class Table:
+    """State with one row per sample.
+
+    Args:
+        name: key in checkpoints and, for tables of one value per sample, in `Curriculum.scores`.
+        shape: shape of one row; () for one value per sample.
+        dtype: the values' dtype. Float64 stays on the CPU where the device has none.
+        fill: initial value of every entry.
+        merge: ``"last"``: the row written at the later step wins, ties by the higher rank.
+            ``"sum"``: what ranks added since the last merge adds up.
+
+    State:
+        values: (N, *shape), merged as declared. With several ranks also a step of the last write
+        (N,), or what was added since the last merge (N, *shape).
+
+    Example:
+        >>> table = Table("loss", fill=1.0).allocate(4)
+        >>> table.write(torch.tensor([2, 0]), torch.tensor([0.5, 0.25]))
+        >>> table.values
+        tensor([0.2500, 1.0000, 0.5000, 1.0000])
+    """
+
+    def __init__(
+        self,
+        name: str,
+        shape: tuple[int, ...] = (),
+        dtype: torch.dtype = torch.float32,
+        fill: float = 0,
+        merge: Merge = "last",
+    ) -> None:
+        if not name or "." in name:
+            raise refusal("name", "a non-empty string without dots", repr(name))
+        self.name = name
+        self.shape = tuple(shape)
+        self.dtype = dtype
+        self.fill = fill
+        self.merge: Merge = check_choice("merge", merge, ("last", "sum"))  # type: ignore[assignment]
+        self.per_sample = True
+        self._values: torch.Tensor | None = None
+        self._written: torch.Tensor | None = None  # "last": step of each row's last local write
+        self._added: torch.Tensor | None = None  # "sum": what this rank added since the merge
+        self._steps: torch.Tensor | None = None  # shared: step in which each row was last observed
+
+    def __repr__(self) -> str:
+        return (
+            f"Table({self.name!r}, shape={self.shape}, dtype={self.dtype}, "
+            f"fill={self.fill}, merge={self.merge!r})"
+        )
+
+    def allocate(self, size: int, device: torch.device | str = "cpu") -> Table:
+        """Make the storage for ``size`` samples; the engine calls this after `Method.setup`."""
+        place = self._place(torch.device(device))
+        self._values = torch.full((size, *self.shape), self.fill, dtype=self.dtype, device=place)
+        return self
+
+    def _place(self, device: torch.device) -> torch.device:
+        lacks_float64 = device.type == "mps" and self.dtype == torch.float64
+        return torch.device("cpu") if lacks_float64 else device
+
+    def to(self, device: torch.device) -> None:
+        """Move the storage; float64 stays on the CPU where ``device`` has none."""
+        place = self._place(device)
+        for name in ("_values", "_written", "_added"):
+            held = getattr(self, name)
+            if held is not None:
+                setattr(self, name, held.to(place))
+
+    @property
+    def storage(self) -> torch.Tensor:
+        """The merged values themselves, (N, *shape); a view for the engine, not a copy."""
+        if self._values is None:
+            raise RuntimeError(f"table {self.name!r} has no size yet: make the loader first.")
+        return self._values
+
+    @property
+    def values(self) -> torch.Tensor:
+        """(N, *shape): merged values plus what this rank wrote since; read it, do not write it."""
+        return self.storage if self._added is None else self.storage + self._added
+
+    def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
+        index = index.to(self.storage.device)
+        rows = self.storage[index]
+        return rows if self._added is None else rows + self._added[index]
+
+    def write(self, index: torch.Tensor, values: torch.Tensor, step: int | None = None) -> None:
+        """Replace the rows at ``index`` (int64, distinct) by ``values``.
+
+        Args:
+            index: int64 (R,), distinct.
+            values: (R, *shape), converted to the table's dtype and device.
+            step: the step these values belong to, for the merge; None inside `Method.observe`,
+                where the engine knows it.
+
+        Raises:
+            TypeError: the table merges by sum.
+        """
+        if self.merge != "last":
+            raise TypeError(f"table {self.name!r} merges by sum: use add instead of write.")
+        index = index.to(self.storage.device)
+        self.storage[index] = values.detach().to(self.storage.device, self.dtype)
+        if self._written is not None:
+            assert self._steps is not None
+            when = self._steps[index.cpu()] if step is None else torch.tensor(step)
+            self._written[index] = when.to(self._written.device, torch.int64)
+
+    def add(self, index: torch.Tensor, deltas: torch.Tensor) -> None:
+        """Add ``deltas`` (R, *shape) to the rows at ``index``; repeated indices add up.
+
+        Raises:
+            TypeError: the table merges by the last write.
+        """
+        if self.merge != "sum":
+            raise TypeError(f"table {self.name!r} merges by last: use write instead of add.")
+        target = self.storage if self._added is None else self._added
+        rows = deltas.detach().to(target.device, self.dtype)
+        target.index_add_(0, index.to(target.device), rows)
+
+    def track(self, steps: torch.Tensor | None) -> None:
+        """Start (or stop, with None) to remember what this rank wrote; needed with several ranks.
+
+        Args:
+            steps: int64 (N,) on the CPU, shared by all tables: when each row was last observed.
+        """
+        self._steps = steps
+        if steps is None:
+            self._written = self._added = None
+        elif self.merge == "sum":
+            if self._added is None:
+                self._added = torch.zeros_like(self.storage)
+        elif self._written is None:
+            size, device = self.storage.shape[0], self.storage.device
+            self._written = torch.full((size,), -1, dtype=torch.int64, device=device)
+
+    def local_rows(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What this rank wrote since the last merge: index (R,), rows (R, *shape), steps (R,)."""
+        if self._added is not None:
+            changed = self._added.reshape(self._added.shape[0], -1).ne(0).any(1)
+            index = changed.nonzero().squeeze(1)
+            return index, self._added[index], torch.zeros_like(index)
+        if self._written is not None:
+            index = (self._written >= 0).nonzero().squeeze(1)
+            return index, self.storage[index], self._written[index]
+        empty = torch.zeros(0, dtype=torch.int64, device=self.storage.device)
+        return empty, self.storage[:0], empty
+
+    def restore_rows(self, index: torch.Tensor, rows: torch.Tensor, steps: torch.Tensor) -> None:
+        """Put back what `local_rows` gave; the table must be tracked if any row is given."""
+        index = index.to(self.storage.device)
+        if self._added is not None:
+            self._added.index_add_(0, index, rows.to(self._added.device, self.dtype))
+        elif self.merge == "sum":
+            self.storage.index_add_(0, index, rows.to(self.storage.device, self.dtype))
+        else:
+            self.storage[index] = rows.to(self.storage.device, self.dtype)
+            if self._written is not None:
+                self._written[index] = steps.to(self._written.device)
+
+    def merge_ranks(self) -> None:
+        """Bring all ranks to the same values (collective); without other ranks nothing happens."""
+        index, rows, steps = distributed.gather_rows(self.local_rows())
+        if self._added is not None:
+            self.storage.index_add_(0, index, rows)
+            self._added.zero_()
+        elif self._written is not None:
+            # gather_rows keeps rank order and the sort is stable: ties go to the higher rank.
+            order = torch.argsort(steps, stable=True)
+            order = order[last_of_each(index[order])]
+            self.storage[index[order]] = rows[order]
+            self._written.fill_(-1)
+
+
+class Scalar:
+    """One number that all ranks share: a running mean, a threshold.
+
+    Args:
+        name: key in checkpoints.
+        fill: initial value.
+        merge: ``"last"``: for values that every rank computes alike, or only rank by rank; the
+            highest rank's wins. ``"sum"``: what ranks added since the last merge adds up.
+
+    State:
+        value: float64, 0-d, on the device of the losses (the CPU where it has no float64).
+
+    Example:
+        >>> tau = Scalar("tau", fill=2.0)
+        >>> tau.write(torch.tensor(0.5))
+        >>> float(tau.value)
+        0.5
+    """
+
+    def __init__(self, name: str, merge: Merge = "last", fill: float = 0.0) -> None:
+        self._table = Table(name, dtype=torch.float64, fill=fill, merge=merge).allocate(1)
+        self._table.per_sample = False
+        self.name = name
+        self.fill = fill
+        self.merge: Merge = self._table.merge
+
+    def __repr__(self) -> str:
+        return f"Scalar({self.name!r}, merge={self.merge!r}, fill={self.fill})"
+
+    @property
+    def table(self) -> Table:
+        """The one-row table underneath; the engine saves and merges it like any other."""
+        return self._table
+
+    @property
+    def value(self) -> torch.Tensor:
+        """0-d float64: the merged value plus what this rank wrote since."""
+        return self._table.values[0]
+
+    def write(self, value: torch.Tensor | float) -> None:
+        """Replace the value, without waiting for the device.
+
+        Raises:
+            TypeError: the scalar merges by sum.
+        """
+        table = self._table
+        if table.merge != "last":
+            raise TypeError(f"scalar {self.name!r} merges by sum: use add instead of write.")
+        table.storage[0] = value.detach() if isinstance(value, torch.Tensor) else value
+        if table._written is not None:
+            table._written.fill_(0)
+
+    def add(self, value: torch.Tensor | float) -> None:
+        """Add to the value, without waiting for the device.
+
+        Raises:
+            TypeError: the scalar merges by the last write.
+        """
+        table = self._table
+        if table.merge != "sum":
+            raise TypeError(f"scalar {self.name!r} merges by last: use write instead of add.")
+        target = table.storage if table._added is None else table._added
+        target += value.detach() if isinstance(value, torch.Tensor) else value
+
+
+def declared(owner: Any) -> dict[str, Table]:
+    """Every table that ``owner`` declares by attribute, by name; scalars by the table underneath.
+
+    Raises:
+        ValueError: two of them share a name.
+    """
+    found: dict[str, Table] = {}
+    for held in vars(owner).values():
+        table = held.table if isinstance(held, Scalar) else held
+        if isinstance(table, Table):
+            if table.name in found and found[table.name] is not table:
+                raise refusal("name", "different for each table of a method", repr(table.name))
+            found[table.name] = table
+    return found
