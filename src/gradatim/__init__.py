@@ -1,21 +1,44 @@
 """Curriculum learning for PyTorch: what a model trains on next, and whether it helped."""
 
+from gradatim import pacing, scores, selection, weighting
+from gradatim.citations import cite
 from gradatim.curriculum import Curriculum
 from gradatim.loader import CurriculumLoader
 from gradatim.method import Batch, Method, Pool, Run
-from gradatim.methods import Uniform
+from gradatim.methods import (
+    SPCL,
+    SPL,
+    SPLD,
+    Focal,
+    PacedRandom,
+    Predefined,
+    SuperLoss,
+    Uniform,
+)
 from gradatim.table import Scalar, Table
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "SPCL",
+    "SPL",
+    "SPLD",
     "Batch",
     "Curriculum",
     "CurriculumLoader",
+    "Focal",
     "Method",
+    "PacedRandom",
     "Pool",
+    "Predefined",
     "Run",
     "Scalar",
+    "SuperLoss",
     "Table",
     "Uniform",
+    "cite",
+    "pacing",
+    "scores",
+    "selection",
+    "weighting",
 ]

@@ -103,7 +103,9 @@ def save(curriculum: Curriculum) -> dict[str, Any]:
     """See `Curriculum.state_dict`."""
     epochs = curriculum.epochs
     if not epochs.bound:
-        raise RuntimeError("curriculum must have a loader before state_dict: call loader(...) first.")
+        raise RuntimeError(
+            "state_dict needs the data set's size: call curriculum.loader(...) first."
+        )
     run = epochs.run
     position = None
     if _within_epoch(curriculum):

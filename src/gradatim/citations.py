@@ -27,7 +27,7 @@ _ACCENTS |= {"\u0308": '"', "\u030c": "v", "\u0327": "c"}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Reference:
-    """One paper, in parts, ready for a bibliography.
+    r"""One paper, in parts, ready for a bibliography.
 
     Args:
         key: what it is cited by, as ``kumar2010``; letters, digits, hyphens.
@@ -44,7 +44,7 @@ class Reference:
         ...     kind="article")
         >>> print(reference.bibtex())
         @article{doe2020,
-          author = {Doe, Jan{\\'e}},
+          author = {Doe, Jan{\'e}},
           title = {{On Order}},
           journal = {Letters},
           year = {2020},
@@ -117,7 +117,7 @@ def cite(*objects: Any) -> str:
         2
         >>> cite("kumar2011")
         Traceback (most recent call last):
-        ValueError: references must be keys of gradatim.citations.REFERENCES. Got 'kumar2011'. Did ...
+        ValueError: references must be keys of gradatim.citations.REFERENCES. Got 'kumar2011'. ...
         >>> cite()
         ''
     """
@@ -225,215 +225,181 @@ _VENUES: dict[str, tuple[Kind, str]] = {
     "WACV": ("inproceedings", "IEEE Winter Conference on Applications of Computer Vision (WACV)"),
 }
 
-# Four parts per paper: key, authors (a semicolon at the end of a line continues), title, then
-# "VENUE YEAR" with pages after a comma where they are certain.
+# Three lines per paper: key and authors, title, "VENUE YEAR" with pages where they are certain.
 _BIBLIOGRAPHY = """
-albalak2023odm
-Albalak, Alon; Pan, Liangming; Raffel, Colin; Wang, William Yang
+albalak2023odm: Albalak, Alon; Pan, Liangming; Raffel, Colin; Wang, William Yang
 Efficient Online Data Mixing For Language Model Pre-Training
 arXiv 2023
 
-bengio2009
-Bengio, Yoshua; Louradour, Jérôme; Collobert, Ronan; Weston, Jason
+bengio2009: Bengio, Yoshua; Louradour, Jérôme; Collobert, Ronan; Weston, Jason
 Curriculum Learning
 ICML 2009, 41-48
 
-castells2020superloss
-Castells, Thibault; Weinzaepfel, Philippe; Revaud, Jerome
+castells2020superloss: Castells, Thibault; Weinzaepfel, Philippe; Revaud, Jerome
 SuperLoss: A Generic Loss for Robust Curriculum Learning
 NeurIPS 2020
 
-croitoru2025lerac
-Croitoru, Florinel-Alin; Ristea, Nicolae-Cătălin; Ionescu, Radu Tudor; Sebe, Nicu
+croitoru2025lerac: Croitoru, Florinel-Alin; Ristea, Nicolae-Cătălin; Ionescu, Radu Tudor; Sebe, \
+Nicu
 Learning Rate Curriculum
 IJCV 2025
 
-efraimidis2006
-Efraimidis, Pavlos S.; Spirakis, Paul G.
+efraimidis2006: Efraimidis, Pavlos S.; Spirakis, Paul G.
 Weighted Random Sampling with a Reservoir
 IPL 2006, 181-185
 
-ghorbani2019
-Ghorbani, Amirata; Zou, James
+ghorbani2019: Ghorbani, Amirata; Zou, James
 Data Shapley: Equitable Valuation of Data for Machine Learning
 ICML 2019
 
-graves2017
-Graves, Alex; Bellemare, Marc G.; Menick, Jacob; Munos, Rémi; Kavukcuoglu, Koray
+graves2017: Graves, Alex; Bellemare, Marc G.; Menick, Jacob; Munos, Rémi; Kavukcuoglu, Koray
 Automated Curriculum Learning for Neural Networks
 ICML 2017, 1311-1320
 
-hacohen2019
-Hacohen, Guy; Weinshall, Daphna
+hacohen2019: Hacohen, Guy; Weinshall, Daphna
 On The Power of Curriculum Learning in Training Deep Networks
 ICML 2019, 2535-2544
 
-jia2019knn
-Jia, Ruoxi; Dao, David; Wang, Boxin; Hubis, Frances Ann; Gurel, Nezihe Merve; Li, Bo; Zhang, Ce;
-Spanos, Costas J.; Song, Dawn
+jia2019knn: Jia, Ruoxi; Dao, David; Wang, Boxin; Hubis, Frances Ann; Gurel, Nezihe Merve; Li, Bo; \
+Zhang, Ce; Spanos, Costas J.; Song, Dawn
 Efficient Task-Specific Data Valuation for Nearest Neighbor Algorithms
 PVLDB 2019, 1610-1623
 
-jiang2014reranking
-Jiang, Lu; Meng, Deyu; Mitamura, Teruko; Hauptmann, Alexander G.
+jiang2014reranking: Jiang, Lu; Meng, Deyu; Mitamura, Teruko; Hauptmann, Alexander G.
 Easy Samples First: Self-paced Reranking for Zero-Example Multimedia Search
 ACMMM 2014, 547-556
 
-jiang2014spld
-Jiang, Lu; Meng, Deyu; Yu, Shoou-I; Lan, Zhenzhong; Shan, Shiguang; Hauptmann, Alexander G.
+jiang2014spld: Jiang, Lu; Meng, Deyu; Yu, Shoou-I; Lan, Zhenzhong; Shan, Shiguang; Hauptmann, \
+Alexander G.
 Self-Paced Learning with Diversity
 NeurIPS 2014, 2078-2086
 
-jiang2015spcl
-Jiang, Lu; Meng, Deyu; Zhao, Qian; Shan, Shiguang; Hauptmann, Alexander G.
+jiang2015spcl: Jiang, Lu; Meng, Deyu; Zhao, Qian; Shan, Shiguang; Hauptmann, Alexander G.
 Self-Paced Curriculum Learning
 AAAI 2015, 2694-2700
 
-jiang2019selective
-Jiang, Angela H.; Wong, Daniel L.-K.; Zhou, Giulio; Andersen, David G.; Dean, Jeffrey;
-Ganger, Gregory R.; Joshi, Gauri; Kaminsky, Michael; Kozuch, Michael; Lipton, Zachary C.;
+jiang2019selective: Jiang, Angela H.; Wong, Daniel L.-K.; Zhou, Giulio; Andersen, David G.; Dean, \
+Jeffrey; Ganger, Gregory R.; Joshi, Gauri; Kaminsky, Michael; Kozuch, Michael; Lipton, Zachary C.; \
 Pillai, Padmanabhan
 Accelerating Deep Learning by Focusing on the Biggest Losers
 arXiv 2019
 
-katharopoulos2018
-Katharopoulos, Angelos; Fleuret, François
+katharopoulos2018: Katharopoulos, Angelos; Fleuret, François
 Not All Samples Are Created Equal: Deep Learning with Importance Sampling
 ICML 2018
 
-kool2019
-Kool, Wouter; van Hoof, Herke; Welling, Max
-Stochastic Beams and Where to Find Them: The Gumbel-Top-k Trick for Sampling Sequences Without Replacement
+kool2019: Kool, Wouter; van Hoof, Herke; Welling, Max
+Stochastic Beams and Where to Find Them: The Gumbel-Top-k Trick for Sampling Sequences Without \
+Replacement
 ICML 2019, 3499-3508
 
-kumar2010
-Kumar, M. Pawan; Packer, Benjamin; Koller, Daphne
+kumar2010: Kumar, M. Pawan; Packer, Benjamin; Koller, Daphne
 Self-Paced Learning for Latent Variable Models
 NeurIPS 2010, 1189-1197
 
-lin2017focal
-Lin, Tsung-Yi; Goyal, Priya; Girshick, Ross; He, Kaiming; Dollár, Piotr
+lin2017focal: Lin, Tsung-Yi; Goyal, Priya; Girshick, Ross; He, Kaiming; Dollár, Piotr
 Focal Loss for Dense Object Detection
 ICCV 2017
 
-mindermann2022rho
-Mindermann, Sören; Brauner, Jan M.; Razzak, Muhammed T.; Sharma, Mrinank; Kirsch, Andreas;
-Xu, Winnie; Höltgen, Benedikt; Gomez, Aidan N.; Morisot, Adrien; Farquhar, Sebastian; Gal, Yarin
+mindermann2022rho: Mindermann, Sören; Brauner, Jan M.; Razzak, Muhammed T.; Sharma, Mrinank; \
+Kirsch, Andreas; Xu, Winnie; Höltgen, Benedikt; Gomez, Aidan N.; Morisot, Adrien; Farquhar, \
+Sebastian; Gal, Yarin
 Prioritized Training on Points that are Learnable, Worth Learning, and Not Yet Learnt
 ICML 2022, 15630-15649
 
-mirzasoleiman2015
-Mirzasoleiman, Baharan; Badanidiyuru, Ashwinkumar; Karbasi, Amin; Vondrák, Jan; Krause, Andreas
+mirzasoleiman2015: Mirzasoleiman, Baharan; Badanidiyuru, Ashwinkumar; Karbasi, Amin; Vondrák, Jan; \
+Krause, Andreas
 Lazier Than Lazy Greedy
 AAAI 2015, 1812-1818
 
-northcutt2021
-Northcutt, Curtis G.; Jiang, Lu; Chuang, Isaac L.
+northcutt2021: Northcutt, Curtis G.; Jiang, Lu; Chuang, Isaac L.
 Confident Learning: Estimating Uncertainty in Dataset Labels
 JAIR 2021, 1373-1411
 
-paul2021
-Paul, Mansheej; Ganguli, Surya; Dziugaite, Gintare Karolina
+paul2021: Paul, Mansheej; Ganguli, Surya; Dziugaite, Gintare Karolina
 Deep Learning on a Data Diet: Finding Important Examples Early in Training
 NeurIPS 2021
 
-penha2020
-Penha, Gustavo; Hauff, Claudia
+penha2020: Penha, Gustavo; Hauff, Claudia
 Curriculum Learning Strategies for IR: An Empirical Study on Conversation Response Ranking
 ECIR 2020, 699-713
 
-platanios2019
-Platanios, Emmanouil Antonios; Stretcu, Otilia; Neubig, Graham; Poczos, Barnabas; Mitchell, Tom
+platanios2019: Platanios, Emmanouil Antonios; Stretcu, Otilia; Neubig, Graham; Poczos, Barnabas; \
+Mitchell, Tom
 Competence-based Curriculum Learning for Neural Machine Translation
 NAACL 2019, 1162-1172
 
-qin2024infobatch
-Qin, Ziheng; Wang, Kai; Zheng, Zangwei; Gu, Jianyang; Peng, Xiangyu; Xu, Zhaopan; Zhou, Daquan;
-Shang, Lei; Sun, Baigui; Xie, Xuansong; You, Yang
+qin2024infobatch: Qin, Ziheng; Wang, Kai; Zheng, Zangwei; Gu, Jianyang; Peng, Xiangyu; Xu, \
+Zhaopan; Zhou, Daquan; Shang, Lei; Sun, Baigui; Xie, Xuansong; You, Yang
 InfoBatch: Lossless Training Speed Up by Unbiased Dynamic Data Pruning
 ICLR 2024
 
-robinson2021
-Robinson, Joshua; Chuang, Ching-Yao; Sra, Suvrit; Jegelka, Stefanie
+robinson2021: Robinson, Joshua; Chuang, Ching-Yao; Sra, Suvrit; Jegelka, Stefanie
 Contrastive Learning with Hard Negative Samples
 ICLR 2021
 
-saxena2019
-Saxena, Shreyas; Tuzel, Oncel; DeCoste, Dennis
+saxena2019: Saxena, Shreyas; Tuzel, Oncel; DeCoste, Dennis
 Data Parameters: A New Family of Parameters for Learning a Differentiable Curriculum
 NeurIPS 2019, 11095-11105
 
-shrivastava2016
-Shrivastava, Abhinav; Gupta, Abhinav; Girshick, Ross
+shrivastava2016: Shrivastava, Abhinav; Gupta, Abhinav; Girshick, Ross
 Training Region-based Object Detectors with Online Hard Example Mining
 CVPR 2016
 
-sinha2020cbs
-Sinha, Samarth; Garg, Animesh; Larochelle, Hugo
+sinha2020cbs: Sinha, Samarth; Garg, Animesh; Larochelle, Hugo
 Curriculum by Smoothing
 NeurIPS 2020, 21653-21664
 
-soviany2021
-Soviany, Petru; Ionescu, Radu Tudor; Rota, Paolo; Sebe, Nicu
+soviany2021: Soviany, Petru; Ionescu, Radu Tudor; Rota, Paolo; Sebe, Nicu
 Curriculum self-paced learning for cross-domain object detection
 CVIU 2021
 
-soviany2022survey
-Soviany, Petru; Ionescu, Radu Tudor; Rota, Paolo; Sebe, Nicu
+soviany2022survey: Soviany, Petru; Ionescu, Radu Tudor; Rota, Paolo; Sebe, Nicu
 Curriculum Learning: A Survey
 IJCV 2022
 
-toneva2019
-Toneva, Mariya; Sordoni, Alessandro; Tachet des Combes, Remi; Trischler, Adam; Bengio, Yoshua;
-Gordon, Geoffrey J.
+toneva2019: Toneva, Mariya; Sordoni, Alessandro; Tachet des Combes, Remi; Trischler, Adam; Bengio, \
+Yoshua; Gordon, Geoffrey J.
 An Empirical Study of Example Forgetting during Deep Neural Network Learning
 ICLR 2019
 
-wang2021survey
-Wang, Xin; Chen, Yudong; Zhu, Wenwu
+wang2021survey: Wang, Xin; Chen, Yudong; Zhu, Wenwu
 A Survey on Curriculum Learning
 TPAMI 2021
 
-wei2021
-Wei, Jerry; Suriawinata, Arief; Ren, Bing; Liu, Xiaoying; Lisovsky, Mikhail; Vaickus, Louis;
-Brown, Charles; Baker, Michael; Nasir-Moin, Mustafa; Tomita, Naofumi; Torresani, Lorenzo;
+wei2021: Wei, Jerry; Suriawinata, Arief; Ren, Bing; Liu, Xiaoying; Lisovsky, Mikhail; Vaickus, \
+Louis; Brown, Charles; Baker, Michael; Nasir-Moin, Mustafa; Tomita, Naofumi; Torresani, Lorenzo; \
 Wei, Jason; Hassanpour, Saeed
-Learn like a Pathologist: Curriculum Learning by Annotator Agreement for Histopathology Image Classification
+Learn like a Pathologist: Curriculum Learning by Annotator Agreement for Histopathology Image \
+Classification
 WACV 2021, 2472-2482
 
-wu2021
-Wu, Xiaoxia; Dyer, Ethan; Neyshabur, Behnam
+wu2021: Wu, Xiaoxia; Dyer, Ethan; Neyshabur, Behnam
 When Do Curricula Work?
 ICLR 2021
 
-xie2023doremi
-Xie, Sang Michael; Pham, Hieu; Dong, Xuanyi; Du, Nan; Liu, Hanxiao; Lu, Yifeng; Liang, Percy;
-Le, Quoc V.; Ma, Tengyu; Yu, Adams Wei
+xie2023doremi: Xie, Sang Michael; Pham, Hieu; Dong, Xuanyi; Du, Nan; Liu, Hanxiao; Lu, Yifeng; \
+Liang, Percy; Le, Quoc V.; Ma, Tengyu; Yu, Adams Wei
 DoReMi: Optimizing Data Mixtures Speeds Up Language Model Pretraining
 NeurIPS 2023
 
-zhang2022spdcl
-Zhang, Xulong; Wang, Jianzong; Cheng, Ning; Xiao, Jing
+zhang2022spdcl: Zhang, Xulong; Wang, Jianzong; Cheng, Ning; Xiao, Jing
 Improving Imbalanced Text Classification with Dynamic Curriculum Learning
 MSN 2022
 
-zhao2015
-Zhao, Qian; Meng, Deyu; Jiang, Lu; Xie, Qi; Xu, Zongben; Hauptmann, Alexander G.
+zhao2015: Zhao, Qian; Meng, Deyu; Jiang, Lu; Xie, Qi; Xu, Zongben; Hauptmann, Alexander G.
 Self-Paced Learning for Matrix Factorization
 AAAI 2015
 
-zhou2018mcl
-Zhou, Tianyi; Bilmes, Jeff
+zhou2018mcl: Zhou, Tianyi; Bilmes, Jeff
 Minimax Curriculum Learning: Machine Teaching with Desirable Difficulties and Scheduled Diversity
 ICLR 2018
 
-zhou2020dihcl
-Zhou, Tianyi; Wang, Shengjie; Bilmes, Jeff A.
+zhou2020dihcl: Zhou, Tianyi; Wang, Shengjie; Bilmes, Jeff A.
 Curriculum Learning by Dynamic Instance Hardness
 NeurIPS 2020
 
-zhou2021docl
-Zhou, Tianyi; Wang, Shengjie; Bilmes, Jeff A.
+zhou2021docl: Zhou, Tianyi; Wang, Shengjie; Bilmes, Jeff A.
 Curriculum Learning by Optimizing Learning Dynamics
 AISTATS 2021
 """
@@ -442,7 +408,8 @@ AISTATS 2021
 def _read(bibliography: str) -> dict[str, Reference]:
     references: dict[str, Reference] = {}
     for entry in bibliography.strip().split("\n\n"):
-        key, authors, title, where = entry.replace(";\n", "; ").split("\n")
+        head, title, where = entry.split("\n")
+        key, authors = head.split(": ")
         venue, _, pages = where.partition(", ")
         short, year = venue.split(" ")
         kind, name = _VENUES[short]

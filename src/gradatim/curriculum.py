@@ -400,7 +400,8 @@ class Curriculum:
                 for name, value in known.items()
             }
         run = self.run
-        return Batch(index, losses, known, run.epoch, run.step, rate, clock)
+        repeated = taken.repeated
+        return Batch(index, losses, known, run.epoch, run.step, rate, clock, repeated=repeated)
 
     def _weights(
         self, losses: torch.Tensor, batch: Batch | None, taken: Taken

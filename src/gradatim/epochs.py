@@ -418,7 +418,7 @@ class Epochs:
         self.plan_cached = None
 
     def members(self) -> torch.Tensor:
-        """bool (N,): samples of this epoch's plan consumed so far."""
+        """Bool (N,): samples of this epoch's plan consumed so far."""
         members = torch.zeros(self.run.size, dtype=torch.bool)
         if self.plan_cached is not None:
             members[self.plan_cached.index[: self.consumed()]] = True

@@ -261,7 +261,9 @@ class CurriculumLoader(DataLoader):
             hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
         ):
             kind = type(dataset).__name__
-            raise TypeError(f"dataset must have __getitem__ and __len__. Got {kind}. Is it a stream?")
+            raise TypeError(
+                f"dataset must have __getitem__ and __len__. Got {kind}. Is it a stream?"
+            )
         check_count("batch_size", batch_size, at_least=1)
         if steps_per_epoch is not None:
             check_count("steps_per_epoch", steps_per_epoch, at_least=1)

@@ -86,6 +86,7 @@ class Batch:
         clock: summed learning rate of the optimizer steps before that step; in `observe`
             float64 (B,).
         surveyed: the rows come from `Curriculum.survey`, not from training.
+        repeated: these rows were weighed before (a closure): count nothing twice.
 
     Example:
         >>> Batch(torch.tensor([5]), torch.tensor([0.1])).size
@@ -100,6 +101,7 @@ class Batch:
     learning_rate: float | torch.Tensor | None = None
     clock: float | torch.Tensor | None = None
     surveyed: bool = False
+    repeated: bool = False
 
     @property
     def size(self) -> int:
@@ -193,8 +195,8 @@ class Method:
         Halve()
     """
 
-    wants: ClassVar[tuple[str, ...]] = ()
-    accepts: ClassVar[tuple[str, ...]] = ()
+    wants: tuple[str, ...] = ()
+    accepts: tuple[str, ...] = ()
     differentiable: ClassVar[bool] = False
     reduction: Literal["mean", "weighted_mean"] = "mean"
     references: ClassVar[tuple[str, ...]] = ()
@@ -273,7 +275,9 @@ class Method:
     def settings(self) -> dict[str, Any]:
         """The constructor's arguments as they stand in the attributes of the same names."""
         names = inspect.signature(type(self).__init__).parameters
-        return {name: getattr(self, name) for name in names if name != "self" and name in vars(self)}
+        return {
+            name: getattr(self, name) for name in names if name != "self" and name in vars(self)
+        }
 
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={_shown(value)}" for name, value in self.settings().items())

@@ -83,8 +83,6 @@ def _order(pool: Pool, run: Run) -> tuple[torch.Tensor, torch.Tensor]:
         return chosen, pool.index[chosen]
     log_weights = pool.log_weights.detach().cpu()
     chosen = weighted_draw(log_weights, k, generator=generator, log=True)
-    # The draw's own order favours heavy samples first: sort it away, or shuffle it away.
-    chosen = chosen.sort().values
     if not pool.ordered:
         chosen = chosen[torch.randperm(k, generator=generator)]
     return chosen, pool.index[chosen]

@@ -1,5 +1,10 @@
 """The papers' curricula, assembled from parts: one file each, no engine code."""
 
+from gradatim.methods.loss_shaping import Focal, SuperLoss
+from gradatim.methods.predefined import PacedRandom, Predefined
+from gradatim.methods.spcl import SPCL
+from gradatim.methods.spl import SPL
+from gradatim.methods.spld import SPLD
 from gradatim.methods.uniform import Uniform
 
-__all__ = ["Uniform"]
+__all__ = ["SPCL", "SPL", "SPLD", "Focal", "PacedRandom", "Predefined", "SuperLoss", "Uniform"]

@@ -1,0 +1,203 @@
+"""The command line: `gradatim compare`, `gradatim methods`, `gradatim cite`."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import inspect
+import shlex
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+import gradatim as gr
+from gradatim.validation import refusal
+
+__all__ = ["main"]
+
+USAGE_ERROR, CELLS_FAILED, UNEXPECTED, INTERRUPTED = 2, 1, 1, 130
+DEFAULT_OUT = Path("gradatim-results")
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a wrong command in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the line and leave with exit code 2."""
+        self.exit(USAGE_ERROR, f"{self.prog}: {message}. Try: {self.prog} --help\n")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Bad input costs one line on standard error and exit code 2, a failed cell exit code 1, Ctrl-C
+    130. ``--debug`` shows the traceback.
+
+    Args:
+        arguments: without the program's name; None takes them from the command line.
+
+    Returns:
+        The exit code.
+
+    Example:
+        >>> main(["--version"])  # doctest: +ELLIPSIS
+        gradatim ...
+        0
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        options = _parser().parse_args(words)
+    except SystemExit as ending:  # argparse has printed help, version or its one line
+        return int(ending.code or 0)
+    options.command = shlex.join(["gradatim", *words])
+    try:
+        return options.run(options)
+    except KeyboardInterrupt:
+        print("gradatim: stopped. The same command goes on where it was.", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:  # `gradatim methods | head`
+        sys.stderr.close()
+        return 0
+    except Exception as error:
+        if options.debug:
+            traceback.print_exc()
+            return USAGE_ERROR
+        expected = isinstance(error, ValueError | TypeError | OSError | ImportError)
+        line = " ".join(str(error).split()) or type(error).__name__
+        if expected:
+            print(f"gradatim: {line}", file=sys.stderr)
+            return USAGE_ERROR
+        kind = type(error).__name__
+        print(f"gradatim: {kind}: {line} (--debug shows the traceback)", file=sys.stderr)
+        return UNEXPECTED
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="gradatim", description=gr.__doc__, allow_abbrev=False)
+    parser.add_argument("--version", action="version", version=f"gradatim {gr.__version__}")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    common = Parser(add_help=False)
+    common.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+    compare = commands.add_parser(
+        "compare",
+        parents=[common],
+        allow_abbrev=False,
+        help="find out whether a curriculum helps, at an equal number of steps",
+        description="Train scikit-learn's digits, clean and with 30 % of the training labels "
+        "flipped, under several curricula and seeds, with the same number of optimizer steps each. "
+        "Compare each with plain training, paired by seed. Two controls always run: uniform (plain "
+        "shuffling) and paced_random (the same subset sizes, random members).",
+        epilog="A stopped comparison goes on where it was: finished runs are kept in the results "
+        "folder and are never run again.",
+    )
+    compare.add_argument(
+        "--curricula",
+        metavar="A,B,...",
+        help="which ones, of: uniform, paced_random, predefined, anti, spl, spld, super_loss "
+        "(default: all)",
+    )
+    compare.add_argument(
+        "--seeds", type=int, default=8, metavar="N", help="runs per curriculum (default: 8)"
+    )
+    compare.add_argument(
+        "--epochs",
+        type=int,
+        default=30,
+        metavar="N",
+        help="the step budget, in epochs of plain training (default: 30)",
+    )
+    compare.add_argument(
+        "--jobs", type=int, metavar="N", help="processes (default: one per processor)"
+    )
+    compare.add_argument(
+        "--out",
+        type=Path,
+        default=DEFAULT_OUT,
+        metavar="DIR",
+        help=f"results folder (default: {DEFAULT_OUT})",
+    )
+    compare.set_defaults(run=_compare)
+
+    methods = commands.add_parser(
+        "methods",
+        parents=[common],
+        allow_abbrev=False,
+        help="list the curricula with their parameters and papers",
+        description="List the curricula with their parameters and papers.",
+    )
+    methods.set_defaults(run=_methods)
+
+    cite = commands.add_parser(
+        "cite",
+        parents=[common],
+        allow_abbrev=False,
+        help="print the BibTeX of curricula",
+        description="Print the BibTeX entries of the papers behind curricula.",
+    )
+    cite.add_argument("names", nargs="+", metavar="NAME", help="as `gradatim methods` lists them")
+    cite.set_defaults(run=_cite)
+    return parser
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from gradatim.compare.command import compare
+    from gradatim.compare.plan import Plan
+
+    chosen = {}
+    if options.curricula is not None:
+        chosen["curricula"] = [name.strip() for name in options.curricula.split(",")]
+    plan = Plan(seeds=options.seeds, epochs=options.epochs, **chosen)
+    failed = compare(plan, options.out, jobs=options.jobs, command=options.command)
+    return CELLS_FAILED if failed else 0
+
+
+def _known_methods() -> dict[str, type[gr.Method]]:
+    public = {name: getattr(gr, name) for name in gr.__all__}
+    return {
+        name: thing
+        for name, thing in public.items()
+        if isinstance(thing, type) and issubclass(thing, gr.Method) and thing is not gr.Method
+    }
+
+
+def _methods(options: argparse.Namespace) -> int:
+    for name, method in _known_methods().items():
+        summary = (inspect.getdoc(method) or "").partition("\n")[0]
+        papers = f"  [{', '.join(method.references)}]" if method.references else ""
+        print(f"{name}{_parameters(method)}{papers}\n    {summary}")
+    return 0
+
+
+def _parameters(method: type[gr.Method]) -> str:
+    """Show a constructor's parameters and defaults without their types."""
+    signature = inspect.signature(method)
+    bare = [
+        parameter.replace(annotation=inspect.Parameter.empty)
+        for parameter in signature.parameters.values()
+    ]
+    return str(inspect.Signature(bare))
+
+
+def _cite(options: argparse.Namespace) -> int:
+    known = {_spelling(name): method for name, method in _known_methods().items()}
+    found = []
+    for name in options.names:
+        if _spelling(name) not in known:
+            near = difflib.get_close_matches(_spelling(name), known, n=1)
+            cause = f"Did you mean {known[near[0]].__name__}?" if near else ""
+            raise refusal("name", "a curriculum that `gradatim methods` lists", repr(name), cause)
+        found.append(known[_spelling(name)])
+    print(gr.cite(*found) or "These rest on no paper.")
+    return 0
+
+
+def _spelling(name: str) -> str:
+    """Read `SuperLoss` and the `super_loss` of `gradatim compare` alike."""
+    return name.replace("_", "").lower()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

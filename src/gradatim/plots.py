@@ -1,0 +1,159 @@
+"""Figures of a comparison: learning curves with bands, and how much each curriculum showed when.
+
+Figures are built as objects: no window system and no global setting of matplotlib is touched.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+
+from gradatim.compare.extras import needs_extra
+from gradatim.compare.files import replace_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["learning_curves", "save", "subset_sizes"]
+
+Curve: TypeAlias = "tuple[Sequence[float] | np.ndarray, Sequence[Sequence[float]] | np.ndarray]"
+Panels: TypeAlias = Mapping[str, Mapping[str, Curve]]
+
+# Okabe and Ito's colours, told apart by colour-blind readers; the baseline is black.
+COLOURS = ("#000000", "#999999", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+
+
+def learning_curves(panels: Panels, *, ylabel: str = "validation accuracy, %") -> Figure:
+    """Draw the mean over seeds with a band of one standard deviation, a panel per setting.
+
+    Args:
+        panels: by panel title and curriculum, in the order of drawing: steps (E,) and values
+            (seeds, E).
+        ylabel: what the values are.
+
+    Returns:
+        A matplotlib figure; `save` writes it.
+
+    Raises:
+        ImportError: matplotlib is missing.
+
+    Example:
+        >>> figure = learning_curves({"clean": {"uniform": ([1, 2], [[50, 60], [54, 64]])}})
+        >>> figure.axes[0].lines[0].get_ydata().tolist()
+        [52.0, 62.0]
+    """
+    figure, axes = _panels(panels, ylabel)
+    for axis, curves in zip(axes, panels.values(), strict=True):
+        floors = []
+        for number, (name, (steps, values)) in enumerate(curves.items()):
+            runs = np.asarray(values, dtype=float)
+            mean, colour = runs.mean(0), COLOURS[number % len(COLOURS)]
+            spread = runs.std(0, ddof=1) if len(runs) > 1 else np.zeros_like(mean)
+            axis.plot(steps, mean, color=colour, label=name, linewidth=1.6, zorder=10 - number)
+            axis.fill_between(
+                steps, mean - spread, mean + spread, color=colour, alpha=0.1, linewidth=0
+            )
+            # The first evaluations lie far below: they would flatten all that differs.
+            floors.append(mean[len(mean) // 4 :].min() - 2 * spread.mean())
+        if floors:
+            axis.set_ylim(bottom=min(floors))
+    return _with_legend(figure, axes)
+
+
+def subset_sizes(panels: Panels, *, ylabel: str = "samples in the epoch") -> Figure:
+    """Draw how many samples an epoch had, over steps; equal curves share one line and label.
+
+    Args:
+        panels: by panel title and curriculum, in the order of drawing: steps (E,) and sizes
+            (seeds, E).
+        ylabel: what the sizes are.
+
+    Returns:
+        A matplotlib figure; `save` writes it.
+
+    Raises:
+        ImportError: matplotlib is missing.
+
+    Example:
+        >>> curve = ([0, 1, 2], [[4, 4, 8]])
+        >>> figure = subset_sizes({"clean": {"spl": curve, "anti": curve}})
+        >>> figure.axes[0].lines[0].get_label()
+        'spl, anti'
+    """
+    figure, axes = _panels(panels, ylabel)
+    for axis, curves in zip(axes, panels.values(), strict=True):
+        drawn: list[tuple[np.ndarray, np.ndarray, list[str], str]] = []
+        for number, (name, (steps, values)) in enumerate(curves.items()):
+            mean = np.asarray(values, dtype=float).mean(0)
+            same = [names for _, known, names, _ in drawn if np.array_equal(known, mean)]
+            if same:
+                same[0].append(name)
+            else:
+                drawn.append((np.asarray(steps), mean, [name], COLOURS[number % len(COLOURS)]))
+        for steps, mean, names, colour in drawn:
+            axis.step(steps, mean, where="post", color=colour, label=", ".join(names))
+        axis.set_ylim(bottom=0)
+    return _with_legend(figure, axes)
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all.
+
+    Args:
+        figure: from this module.
+        path: where to; an old file is replaced.
+
+    Raises:
+        OSError: the file cannot be written.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "curves.png"
+        >>> save(learning_curves({"clean": {"uniform": ([1, 2], [[50, 60]])}}), path)
+        >>> path.read_bytes()[1:4]
+        b'PNG'
+    """
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=150)
+    replace_file(path, picture.getvalue())
+
+
+def _panels(panels: Panels, ylabel: str) -> tuple[Figure, list[Axes]]:
+    with needs_extra("gradatim.plots"):
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    count = max(1, len(panels))
+    figure = Figure(figsize=(1.5 + 4.5 * count, 4), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = [figure.add_subplot(1, count, number + 1) for number in range(len(panels))]
+    for axis, title in zip(axes, panels, strict=True):
+        axis.set_title(title, loc="left", fontsize=10)
+        axis.set_xlabel("optimizer steps")
+        axis.grid(color="#dddddd", linewidth=0.5)
+        axis.spines[["top", "right"]].set_visible(False)
+    if axes:
+        axes[0].set_ylabel(ylabel)
+    return figure, axes
+
+
+def _with_legend(figure: Figure, axes: list[Axes]) -> Figure:
+    """Name each line once, below all panels."""
+    found = {}
+    for axis in axes:
+        for line, name in zip(*axis.get_legend_handles_labels(), strict=True):
+            found.setdefault(name, line)
+    if found:
+        figure.legend(
+            list(found.values()),
+            list(found),
+            loc="outside lower center",
+            ncols=4,
+            frameon=False,
+            fontsize=9,
+        )
+    return figure
