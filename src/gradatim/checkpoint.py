@@ -112,7 +112,7 @@ def save(curriculum: Curriculum) -> dict[str, Any]:
         if run.world == 1:
             unmerged = _unmerged(curriculum)
         else:
-            step, epoch, unmerged = curriculum._collected or (-1, -1, None)
+            step, epoch, unmerged = curriculum._collected or (-1, -1, {})
             if (step, epoch) != (run.step, run.epoch):
                 raise RuntimeError(
                     "state_dict within an epoch must follow collect() on every rank, at the same "
@@ -125,7 +125,8 @@ def save(curriculum: Curriculum) -> dict[str, Any]:
             "plan": plan.index.clone(),
             "weights": None if plan.weights is None else plan.weights.clone(),
             "batch_scale": plan.batch_scale,
-            **unmerged,
+            "log": unmerged["log"],
+            "local": unmerged["local"],
         }
     return {
         "version": VERSION,

@@ -442,6 +442,8 @@ def _part(rows: dict[str, Any], keep: torch.Tensor) -> dict[str, Any]:
     def cut(values: torch.Tensor) -> torch.Tensor:
         return values[keep.to(values.device)]
 
-    parts = {name: cut(values) for name, values in rows.items() if name != "columns"}
+    parts: dict[str, Any] = {
+        name: cut(values) for name, values in rows.items() if name != "columns"
+    }
     parts["columns"] = {name: cut(column) for name, column in rows["columns"].items()}
     return parts

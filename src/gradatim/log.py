@@ -36,7 +36,7 @@ class Log:
         self._columns: dict[str, list[torch.Tensor]] = {}
         self._step: list[int] = []
         self._learning_rate: list[Any] = []
-        self._clock: list[float] = []
+        self._clock: list[Any] = []
         self.bytes = 0
 
     def __len__(self) -> int:
@@ -50,7 +50,7 @@ class Log:
         *,
         step: int,
         learning_rate: Any = 0.0,
-        clock: float = 0.0,
+        clock: Any = 0.0,
     ) -> None:
         """Keep one batch. Values are copied: the caller may change them in place afterwards."""
         kept = losses.detach().to(torch.float32, copy=True)
@@ -68,7 +68,6 @@ class Log:
     def rows(self) -> dict[str, Any]:
         """All rows: index, losses, step, learning_rate, clock (R,) and the dict columns."""
         lengths = torch.tensor([index.numel() for index in self._index])
-        rates = [float(rate) for rate in self._learning_rate]
 
         def spread(values: list[Any], dtype: torch.dtype) -> torch.Tensor:
             return torch.tensor(values, dtype=dtype).repeat_interleave(lengths)
@@ -77,8 +76,8 @@ class Log:
             "index": torch.cat(self._index),
             "losses": torch.cat(self._losses),
             "step": spread(self._step, torch.int64),
-            "learning_rate": spread(rates, torch.float64),
-            "clock": spread(self._clock, torch.float64),
+            "learning_rate": spread([float(rate) for rate in self._learning_rate], torch.float64),
+            "clock": spread([float(time) for time in self._clock], torch.float64),
             "columns": {name: torch.cat(parts) for name, parts in self._columns.items()},
         }
 

@@ -1,7 +1,7 @@
-"""The plan of an epoch: which samples, in which order, with which weights; the same on all ranks.
+"""The plan of an epoch: which samples, in which order and with which weights, on all ranks.
 
-A plan depends on merged state and on generators keyed by (seed, epoch, purpose), so there is nothing
-to send between ranks and nothing of a random state to save.
+A plan depends on merged state and on generators keyed by (seed, epoch, purpose), so there is
+nothing to send between ranks and no random state to save.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.utils.data import DataLoader, default_collate
@@ -73,7 +73,7 @@ def survey(
         IndexedDataset(dataset),
         batch_size,
         sampler=range(run.rank, run.size, run.world),
-        collate_fn=IndexedCollate(collate_fn),
+        collate_fn=cast("Any", IndexedCollate(collate_fn)),
         generator=torch.Generator().manual_seed(0),
         **dataloader_arguments,
     )

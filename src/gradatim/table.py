@@ -272,7 +272,7 @@ class Scalar:
         if table.merge != "sum":
             raise TypeError(f"scalar {self.name!r} merges by last: use write instead of add.")
         target = table.storage if table._added is None else table._added
-        target += value.detach() if isinstance(value, torch.Tensor) else value
+        target.add_(value.detach() if isinstance(value, torch.Tensor) else value)
 
 
 def declared(owner: Any) -> dict[str, Table]:

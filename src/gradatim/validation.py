@@ -140,7 +140,7 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     Example:
         >>> check_choice("order", "curiculum", ["curriculum", "anti", "random"])
         Traceback (most recent call last):
-        ValueError: order must be one of 'curriculum', 'anti', 'random'. Got 'curiculum'. Did you ...
+        ValueError: order must be one of 'curriculum', 'anti', 'random'. Got 'curiculum'. Did ...
     """
     known = list(choices)
     if isinstance(value, str) and value in known:
