@@ -7,6 +7,7 @@ rank wrote since the last merge.
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,12 +23,18 @@ if TYPE_CHECKING:
 __all__ = ["check", "collect", "load", "save"]
 
 VERSION = 1
-_KEYS = ("version", "size", "seed", "epoch", "step", "world", "clock", "methods", "position")
+_KEYS = (
+    *("version", "size", "seed", "epoch", "step", "world", "clock", "seen", "previous"),
+    *("methods", "position", "unmerged"),
+)
+_METHOD_KEYS = ("class", "tables", "state")
+_POSITION_KEYS = ("consumed", "batch_in_epoch", "plan", "weights", "batch_scale")
+_UNMERGED_KEYS = ("log", "local")
 
 
 def _within_epoch(curriculum: Curriculum) -> bool:
     epochs = curriculum.epochs
-    return epochs.plan_cached is not None and bool(epochs.batch_in_epoch or epochs.start)
+    return epochs.plan_cached is not None and epochs.begun
 
 
 def _unmerged(curriculum: Curriculum) -> dict[str, Any]:
@@ -107,8 +114,17 @@ def save(curriculum: Curriculum) -> dict[str, Any]:
             "state_dict needs the data set's size: call curriculum.loader(...) first."
         )
     run = epochs.run
-    position = None
+    position = unmerged = None
     if _within_epoch(curriculum):
+        plan = epochs.plan()
+        position = {
+            "consumed": epochs.consumed(),
+            "batch_in_epoch": epochs.batch_in_epoch,
+            "plan": plan.index.clone(),
+            "weights": None if plan.weights is None else plan.weights.clone(),
+            "batch_scale": plan.batch_scale,
+        }
+    if position is not None or len(epochs.log):
         if run.world == 1:
             unmerged = _unmerged(curriculum)
         else:
@@ -118,16 +134,6 @@ def save(curriculum: Curriculum) -> dict[str, Any]:
                     "state_dict within an epoch must follow collect() on every rank, at the same "
                     "step. Then any rank may call it."
                 )
-        plan = epochs.plan()
-        position = {
-            "consumed": epochs.consumed(),
-            "batch_in_epoch": epochs.batch_in_epoch,
-            "plan": plan.index.clone(),
-            "weights": None if plan.weights is None else plan.weights.clone(),
-            "batch_scale": plan.batch_scale,
-            "log": unmerged["log"],
-            "local": unmerged["local"],
-        }
     return {
         "version": VERSION,
         "size": run.size,
@@ -146,11 +152,12 @@ def save(curriculum: Curriculum) -> dict[str, Any]:
                     name: table.storage.detach().clone().cpu()
                     for name, table in method.tables().items()
                 },
-                "state": method.state_dict(),
+                "state": copy.deepcopy(method.state_dict()),
             }
             for method in curriculum.methods
         ],
         "position": position,
+        "unmerged": unmerged,
     }
 
 
@@ -158,11 +165,14 @@ def check(curriculum: Curriculum, state: Any) -> None:
     """Refuse a state that does not fit, before anything changes."""
     if not isinstance(state, dict):
         raise TypeError(f"state must be a dict from state_dict(). Got {type(state).__name__}.")
-    missing = [key for key in _KEYS if key not in state]
-    if missing:
-        raise refusal("state", "a dict from Curriculum.state_dict()", f"one without {missing}")
-    if state["version"] != VERSION:
+    if state.get("version", VERSION) != VERSION:
         raise refusal("state", f"of version {VERSION}", f"version {state['version']}")
+    _require(_KEYS, state, "one")
+    for saved in state["methods"]:
+        _require(_METHOD_KEYS, saved, "a method")
+    for name, keys in (("position", _POSITION_KEYS), ("unmerged", _UNMERGED_KEYS)):
+        if state[name] is not None:
+            _require(keys, state[name], f"a {name!r}")
     theirs = [saved["class"] for saved in state["methods"]]
     ours = [type(method).__name__ for method in curriculum.methods]
     if theirs != ours:
@@ -177,6 +187,9 @@ def check(curriculum: Curriculum, state: Any) -> None:
         if set(saved["tables"]) != set(tables):
             found = sorted(saved["tables"])
             raise refusal("state", f"with the tables {sorted(tables)} of {method!r}", found)
+        lost = sorted(set(method.state_dict()) - set(saved["state"]))
+        if lost:
+            raise refusal("state", f"with {lost} of {method!r}", sorted(saved["state"]))
         for name, table in tables.items():
             values = saved["tables"][name]
             if values.shape != table.storage.shape or values.dtype != table.dtype:
@@ -184,11 +197,19 @@ def check(curriculum: Curriculum, state: Any) -> None:
                 raise refusal("state", f"{rule} and dtype {table.dtype}", values)
 
 
+def _require(keys: tuple[str, ...], found: dict[str, Any], what: str) -> None:
+    missing = [key for key in keys if key not in found]
+    if missing:
+        raise refusal("state", "a dict from Curriculum.state_dict()", f"{what} without {missing}")
+
+
 def load(curriculum: Curriculum, state: dict[str, Any]) -> None:
     """See `Curriculum.load_state_dict`."""
     check(curriculum, state)
     epochs = curriculum.epochs
     epochs.forget_stream()
+    epochs.plan_cached = None
+    epochs.batch_in_epoch = epochs.resumed_at = epochs.start = 0
     epochs.look_up_world()
     run = epochs.run
     curriculum.seed = epochs.seed = run.seed = state["seed"]
@@ -197,30 +218,30 @@ def load(curriculum: Curriculum, state: dict[str, Any]) -> None:
     epochs.seen = state["seen"].clone()
     epochs.previous = None if state["previous"] is None else state["previous"].clone()
     epochs.log.clear()
+    curriculum._collected = None
     epochs.reset_tracking()
     for method, saved in zip(curriculum.methods, state["methods"], strict=True):
         for name, table in method.tables().items():
             table.storage.copy_(saved["tables"][name])
-        method.load_state_dict(saved["state"])
+        method.load_state_dict(copy.deepcopy(saved["state"]))
     epochs.track()
 
-    position = state["position"]
-    epochs.plan_cached = None
-    epochs.batch_in_epoch = epochs.resumed_at = epochs.start = 0
-    if position is None:
+    position, unmerged = state["position"], state["unmerged"]
+    if position is not None:
+        weights = position["weights"]
+        epochs.plan_cached = Plan(
+            position["plan"].clone(),
+            None if weights is None else weights.clone(),
+            position["batch_scale"],
+        )
+        epochs.batch_in_epoch = epochs.resumed_at = position["batch_in_epoch"]
+        epochs.start = position["consumed"]
+    if unmerged is None:
         return
-    weights = position["weights"]
-    epochs.plan_cached = Plan(
-        position["plan"].clone(),
-        None if weights is None else weights.clone(),
-        position["batch_scale"],
-    )
-    epochs.batch_in_epoch = epochs.resumed_at = position["batch_in_epoch"]
-    epochs.start = position["consumed"]
     same_world = run.world == state["world"]
-    if position["log"] is not None:
-        epochs.log.restore(_own_rows(position["log"], run, same_world), epochs.device or _CPU)
-    for method, local in zip(curriculum.methods, position["local"], strict=True):
+    if unmerged["log"] is not None:
+        epochs.log.restore(_own_rows(unmerged["log"], run, same_world), epochs.device or _CPU)
+    for method, local in zip(curriculum.methods, unmerged["local"], strict=True):
         for name, table in method.tables().items():
             if local[name] is not None:
                 _restore_local(table, local[name], run.rank, same_world)

@@ -88,24 +88,29 @@ class Clock:
         if self._optimizer is None and self.learning_rate is not None:
             self.time = self.time + self.rate(step)
 
-    def _remember(self) -> None:
+    def _remember(self, optimizer: Any) -> None:
         self._before_step = self.rate(self._step)
 
-    def _tick(self) -> None:
-        self.time = self.time + self._before_step
+    def _tick(self, optimizer: Any) -> None:
+        rate = self._before_step
+        # A fused optimizer is called for a step that GradScaler skips, too, and told so here.
+        skipped = getattr(optimizer, "found_inf", None)
+        if skipped is not None:
+            rate = rate * _detached(skipped == 0)
+        self.time = self.time + rate
 
 
 class _Hook:
     """An optimizer hook that does not keep the clock alive and survives pickling."""
 
-    def __init__(self, clock: Clock, action: Callable[[Clock], None]) -> None:
+    def __init__(self, clock: Clock, action: Callable[[Clock, Any], None]) -> None:
         self._clock: weakref.ref[Clock] | None = weakref.ref(clock)
         self._action = action
 
     def __call__(self, optimizer: Any, args: Any, kwargs: Any) -> None:
         clock = None if self._clock is None else self._clock()
         if clock is not None:
-            self._action(clock)
+            self._action(clock, optimizer)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copied optimizer does not drive the original's clock.

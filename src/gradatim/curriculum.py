@@ -30,6 +30,18 @@ def _unwrapped(model: Any) -> Any:
         model = inner
 
 
+def _mixed(targets: Any) -> bool:
+    """Whether targets are distributions (rows that sum to 1) between one-hot ones."""
+    if not isinstance(targets, torch.Tensor) or targets.ndim != 2:
+        return False
+    if not targets.is_floating_point():
+        return False
+    soft = ((targets > 0) & (targets < 1)).any()
+    # Rounding of half precision; regression and several labels at once do not sum to 1.
+    close = ((targets >= 0).all(1) & ((targets.sum(1) - 1).abs() < 0.02)).all()
+    return bool(soft & close)
+
+
 class Curriculum:
     """Decides what a model trains on next and how much each example counts, in any loop.
 
@@ -179,15 +191,30 @@ class Curriculum:
 
         Raises:
             RuntimeError: something is attached already.
+            TypeError: neither a module nor an optimizer.
         """
         if self._attached:
             raise RuntimeError("a curriculum attaches once: call detach() before attaching again.")
-        self._model = _unwrapped(model)
+        module = _unwrapped(model)
+        if module is not None and not isinstance(module, torch.nn.Module):
+            raise TypeError(str(refusal("model", "a torch.nn.Module", repr(model))))
         inner = getattr(optimizer, "optimizer", optimizer)
+        if inner is not None and not isinstance(inner, torch.optim.Optimizer):
+            raise TypeError(str(refusal("optimizer", "a torch.optim.Optimizer", repr(optimizer))))
+        self._model = module
         if inner is not None:
             self.clock.attach(inner)
-        for method in self.methods:
-            method.attach(self._model, inner)
+        done: list[Method] = []
+        try:
+            for method in self.methods:
+                method.attach(module, inner)
+                done.append(method)
+        except BaseException:
+            for method in reversed(done):
+                method.detach()
+            self.clock.detach()
+            self._model = None
+            raise
         self._attached = True
         return self
 
@@ -229,7 +256,7 @@ class Curriculum:
         """
         weights, scale, kept, plain = self._step(losses, index, observed, signals)
         if plain:
-            return losses.mean()
+            return (losses if kept is None else torch.where(kept, losses, 0)).mean()
         wide = torch.promote_types(losses.dtype, torch.float32)
         used = losses.to(wide)
         if kept is not None:
@@ -247,7 +274,8 @@ class Curriculum:
         """As the call, without the reduction: loss = (weights * losses).sum() * scale.
 
         Returns:
-            weights (B,) in float32 or wider, and the scale.
+            weights (B,) in float32 or wider, and the scale. Under ``nonfinite="skip"`` mask the
+            losses too, since 0 times NaN is NaN.
         """
         weights, scale, _, _ = self._step(losses, index, observed, signals)
         wide = torch.promote_types(losses.dtype, torch.float32)
@@ -265,19 +293,31 @@ class Curriculum:
         """Weights (None is 1), scale, mask of kept losses, and whether this is a plain mean."""
         epochs = self.epochs
         taken = epochs.peek(index)
-        kept = self._check(losses, taken, signals)
+        run = epochs.run_of(taken)
+        detached = losses.detach() if isinstance(losses, torch.Tensor) else losses
+        kept = self._check(detached, taken, signals)
         seen = self._observed(losses, observed, signals, taken)
         epochs.place(losses.device)
 
         rate = clock = None
         if self._paced:
-            rate, clock = self.clock.rate(epochs.run.step), self.clock.time
+            rate, clock = self.clock.rate(run.step), self.clock.time
         batch = None
         if self._weighing or (seen is not None and self._observing):
-            batch = self._batch(losses.detach(), signals, taken, rate, clock)
-        weights = self._weights(losses, batch, taken)
+            batch = self._batch(detached, signals, taken, rate, clock)
+        weights = None
+        if self._weighing or taken.plan_weights is not None:
+            weights = self._weights(losses, batch, taken)
+        weighed = weights is not None  # alike on all ranks; padding, which follows, is not
+        padding = taken.index.numel() - taken.real
+        if padding:
+            if weights is None:
+                wide = torch.promote_types(losses.dtype, torch.float32)
+                weights = torch.ones(taken.real, dtype=wide, device=losses.device)
+            weights = torch.cat([weights, weights.new_zeros(padding)])
         if kept is not None:
-            ones = torch.ones_like(losses, dtype=torch.float32, requires_grad=False)
+            wide = torch.promote_types(losses.dtype, torch.float32)
+            ones = torch.ones_like(losses, dtype=wide, requires_grad=False)
             weights = torch.where(kept, ones if weights is None else weights, 0)
         if seen is not None and self._observing and batch is not None and not taken.repeated:
             values, known = seen
@@ -285,19 +325,20 @@ class Curriculum:
             row = batch if same else self._batch(values.detach(), known, taken, rate, clock)
             epochs.remember(row)
 
-        if self._weighted_mean and weights is not None:
-            world = epochs.run.world
+        if self._weighted_mean and weights is not None and weighed:
+            world = run.world
             total = distributed.global_sum(weights.detach().sum())
             # All weights zero: the loss is zero, not 0 / 0.
             scale = torch.where(total > 0, world / total, torch.zeros_like(total))
         else:
-            scale = epochs.run.world / max(1, taken.count)
-        alone = taken.count == taken.real * epochs.run.world == losses.shape[0] * epochs.run.world
-        plain = weights is None and kept is None and alone
+            scale = run.world / max(1, taken.count)
+        alone = taken.count == taken.real * run.world == losses.shape[0] * run.world
+        plain = alone and not weighed
+        step = run.step  # the run moves on in commit
         epochs.commit(taken, index)
         self._criterion_used = False
         if taken.advances:
-            self.clock.after_call(epochs.run.step)
+            self.clock.after_call(step)
         return weights, scale, kept, plain
 
     def _check(
@@ -338,12 +379,12 @@ class Curriculum:
                     f"{self.epoch}: {method!r} trains on another loss in it."
                 )
         if self._nonfinite == "skip":
-            return torch.isfinite(losses.detach())
+            return torch.isfinite(losses)
         if losses.device.type == "cpu":
             # One sum finds every NaN and infinity; an overflowing sum is looked at closely.
-            total = float(losses.detach().sum())
+            total = float(losses.sum())
             if total - total != 0.0:
-                check_finite("losses", losses.detach(), taken.index)
+                check_finite("losses", losses, taken.index)
         return None
 
     def _observed(
@@ -357,17 +398,17 @@ class Curriculum:
         if taken.narrowed:
             return None
         if isinstance(observed, dict):
-            if "losses" not in observed or observed["losses"].shape != losses.shape:
-                raise refusal("observed", f'a dict with "losses" ({losses.shape[0]},)', observed)
-            rest = {name: value for name, value in observed.items() if name != "losses"}
-            return observed["losses"], {**signals, **rest}
-        targets = signals.get("targets")
-        mixed = observed is False or (
-            isinstance(targets, torch.Tensor)
-            and targets.ndim == 2
-            and targets.is_floating_point()
-            and bool(((targets != 0) & (targets != 1)).any())
-        )
+            rest = dict(observed)
+            values = rest.pop("losses", None)
+            if not isinstance(values, torch.Tensor) or values.shape != losses.shape:
+                rule = f'a dict with "losses" of shape ({losses.shape[0]},)'
+                raise refusal("observed", rule, values if "losses" in observed else observed)
+            if self._nonfinite == "raise" and values.device.type == "cpu":
+                check_finite("observed losses", values.detach(), taken.index)
+            return values, {**signals, **rest}
+        if observed is not None and observed is not False:
+            raise refusal("observed", "a dict, False or None", observed)
+        mixed = observed is False or (self._observing and _mixed(signals.get("targets")))
         if not mixed:
             return losses, signals
         if self._observing and not self._warned_mixed and observed is None:
@@ -399,35 +440,32 @@ class Curriculum:
                 name: value[:real] if isinstance(value, torch.Tensor) else value
                 for name, value in known.items()
             }
-        run = self.run
+        run = self.epochs.run_of(taken)
         repeated = taken.repeated
         return Batch(index, losses, known, run.epoch, run.step, rate, clock, repeated=repeated)
 
     def _weights(
         self, losses: torch.Tensor, batch: Batch | None, taken: Taken
     ) -> torch.Tensor | None:
-        """Product of the plan's and the methods' weights (B,), padding 0; None where all are 1."""
-        real, padding = taken.real, taken.index.numel() - taken.real
+        """Product of the plan's and the methods' weights (real,); None where all are 1."""
+        run = self.epochs.run_of(taken)
+        real = taken.real
         wide = torch.promote_types(losses.dtype, torch.float32)
         weights = None
         if taken.plan_weights is not None:
-            weights = taken.plan_weights[:real].to(losses.device, wide)
+            weights = taken.plan_weights[:real].to(losses.device, wide, non_blocking=True)
         for method in self._weighing:
             assert batch is not None
             given = batch
             if method.differentiable:
                 given = Batch(**{**vars(batch), "losses": losses[:real]})
-            factor = method.weigh(given, self.run)
+            factor = method.weigh(given, run)
             if factor is None:
                 continue
             if factor.shape != (real,):
                 raise refusal(f"weights of {method!r}", f"of shape ({real},)", factor)
             factor = factor.to(losses.device, wide)
             weights = factor if weights is None else weights * factor
-        if padding:
-            if weights is None:
-                weights = torch.ones(real, dtype=wide, device=losses.device)
-            weights = torch.cat([weights, weights.new_zeros(padding)])
         return weights
 
     def criterion(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -468,12 +506,13 @@ class Curriculum:
             raise TypeError("select needs a selecting method; this curriculum has none.")
         check_count("k", k, at_least=1)
         taken = self.epochs.peek(index)
+        losses = losses.detach() if isinstance(losses, torch.Tensor) else losses
         self._check(losses, taken, signals)
         self.epochs.place(losses.device)
         rate = clock = None
         if self._paced:
             rate, clock = self.clock.rate(self.run.step), self.clock.time
-        batch = self._batch(losses.detach(), signals, taken, rate, clock)
+        batch = self._batch(losses, signals, taken, rate, clock)
         positions = selecting[0].select(batch, min(k, max(1, taken.real)), self.run)
         positions = positions.sort().values
         self.epochs.remember(batch)
@@ -517,6 +556,9 @@ class Curriculum:
     def planned_steps(self, epochs: int) -> int | None:
         """Batches in the next ``epochs`` epochs, for schedulers; None where data decide."""
         check_count("epochs", epochs)
+        if not self.epochs.bound:
+            raise RuntimeError("curriculum must have a loader: call curriculum.loader(...) first.")
+        self.epochs.look_up_world()
         layout, run = self.epochs.layout, self.run
         if layout.steps_per_epoch is not None:
             return epochs * layout.steps_per_epoch

@@ -33,6 +33,10 @@ def _wire_device() -> torch.device:
     return torch.device("cpu")
 
 
+def _bytes(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.reshape(-1).view(torch.uint8)
+
+
 def gather_rows(columns: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     """Concatenate every rank's rows, in rank order, on every rank (collective).
 
@@ -56,14 +60,13 @@ def gather_rows(columns: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     lengths = [int(count) for count in counts]
     gathered = []
     for column in columns:
-        # Gloo and NCCL gather equal shapes only, and neither carries bool.
-        sent = column.to(wire, torch.uint8 if column.dtype == torch.bool else column.dtype)
-        padded = sent.new_zeros((max(lengths), *column.shape[1:]))
-        padded[: column.shape[0]] = sent
+        # Equal shapes are all that Gloo and NCCL gather, and bytes a dtype they both carry.
+        padded = column.new_zeros((max(lengths), *column.shape[1:]), device=wire)
+        padded[: column.shape[0]] = column
         received = [torch.empty_like(padded) for _ in range(world)]
-        dist.all_gather(received, padded)
+        dist.all_gather([_bytes(part) for part in received], _bytes(padded))
         joined = torch.cat([part[:length] for part, length in zip(received, lengths, strict=True)])
-        gathered.append(joined.to(column.device, column.dtype))
+        gathered.append(joined.to(column.device))
     return gathered
 
 

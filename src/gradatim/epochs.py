@@ -36,6 +36,8 @@ class Taken:
         advances: the call moves the position in the epoch.
         repeated: the same rows as in the call before (closures): nothing to observe or count.
         narrowed: `Curriculum.select` chose and observed them.
+        epoch: in which the call was made; a closure may repeat it after the epoch's end.
+        step: of that call.
     """
 
     index: torch.Tensor
@@ -46,6 +48,8 @@ class Taken:
     advances: bool = True
     repeated: bool = False
     narrowed: bool = False
+    epoch: int = 0
+    step: int = 0
 
 
 class Epochs:
@@ -127,6 +131,7 @@ class Epochs:
             self.seen = torch.zeros(size, dtype=torch.bool)
             self.bound = True
         self.layout = Layout(batch_size, drop_last, steps_per_epoch)
+        self.forget_plan()  # an earlier loader may have cut it otherwise
         self._read_ahead = read_ahead
         self._coded_epochs = coded_epochs
         self._keyed = loader.carry == "key"
@@ -141,15 +146,21 @@ class Epochs:
         if not self._fixed_device and device != self.device:
             for table in self.tables():
                 table.to(device)
+            self.log.to(device)  # of a checkpoint that was loaded before the first losses came
         self._fixed_device = True
         self.device = self.device or device
 
     # ------------------------------------------------------------------ plan
 
+    @property
+    def begun(self) -> bool:
+        """Whether some of the current epoch's batches lie behind."""
+        return bool(self.batch_in_epoch or self.start)
+
     def look_up_world(self) -> None:
         """Processes may be started after the curriculum was built, even after a plan was made."""
         found = distributed.world_and_rank()
-        if found != (self.run.world, self.run.rank):
+        if found != (self.run.world, self.run.rank) and not self.begun:
             self.run.world, self.run.rank = found
             self.forget_plan()
 
@@ -205,14 +216,19 @@ class Epochs:
         self._narrowed = None
         self._last = None
         self.look_up_world()
+        if distributed.world_and_rank() != (self.run.world, self.run.rank):
+            raise RuntimeError(
+                "the number of processes must not change within an epoch. Was a checkpoint loaded "
+                "before the process group was started? Load it afterwards."
+            )
         plan = self.plan()
         if self.run.world > 1:
             distributed.agree(
                 "the plan of the epoch", plan.checksum(), "Do all ranks use the same seed and data?"
             )
-            self.track()
         for method in self.methods:
             method.start_epoch(self.run)
+        self.track()
         self.running = True
         return self._token
 
@@ -239,18 +255,25 @@ class Epochs:
             return self._from_pending()
         if index.dtype != torch.int64 or index.ndim != 1:
             raise refusal("index", "int64 and one-dimensional", index)
-        given, index = index, index.detach().cpu()
-        if self._pending:
-            taken = self._from_pending()
-            if torch.equal(index, taken.index):
-                return taken
-            return replace(self._described(index, pending=False, advances=True), pending=True)
+        # A copy: the caller may use one buffer for the index of every batch.
+        given, index = index, index.detach().to("cpu", copy=True)
+        taken = self._from_pending() if self._pending else None
+        if taken is not None and torch.equal(index, taken.index):
+            return taken
         if self._last is not None:
-            before, taken = self._last
+            before, last = self._last
             # Under a key two batches may hold the same samples; only the same tensor is a repeat.
-            if given is before if self._keyed else torch.equal(index, taken.index):
-                return replace(taken, pending=False, advances=False, repeated=True)
+            if torch.equal(index, last.index) and (given is before or not self._keyed):
+                return replace(last, pending=False, advances=False, repeated=True)
+        if taken is not None:
+            return replace(self._described(index, pending=False, advances=True), pending=True)
         return self._described(index, pending=False, advances=self._keyed)
+
+    def run_of(self, taken: Taken) -> Run:
+        """Where training stood at the first call about these rows."""
+        if not taken.repeated:
+            return self.run
+        return replace(self.run, epoch=taken.epoch, step=taken.step)
 
     def _from_pending(self) -> Taken:
         if not self._pending:
@@ -306,6 +329,7 @@ class Epochs:
         """The call about ``taken`` (with the index it was given) succeeded: move on."""
         if taken.repeated:
             return
+        taken.epoch, taken.step = self.run.epoch, self.run.step
         self._last = (given, taken)
         if taken.pending:
             self._pending.popleft()
@@ -390,7 +414,7 @@ class Epochs:
                 table.track(steps)
 
     def reset_tracking(self) -> None:
-        """Forget what this rank wrote since the last merge, before other values are loaded."""
+        """Forget what this rank wrote since the last merge: it is merged, or loaded over."""
         self._observed_at = None
         for table in self.tables():
             table.track(None)
@@ -403,6 +427,8 @@ class Epochs:
         if self.run.world > 1:
             for table in self.tables():
                 table.merge_ranks()
+            # What methods write between epochs they write alike on all ranks: nothing to merge.
+            self.reset_tracking()
 
     def end(self) -> None:
         """Finish the epoch: merge, let methods react, move to the next."""
@@ -426,7 +452,7 @@ class Epochs:
 
     def forget_plan(self) -> None:
         """Plan anew: what methods know has changed between epochs."""
-        if self.batch_in_epoch == 0 and self.start == 0:
+        if not self.begun:
             self.plan_cached = None
 
     def forget_stream(self) -> None:

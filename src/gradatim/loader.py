@@ -170,6 +170,21 @@ class IndexedCollate:
         return batch
 
 
+class WorkerStart:
+    """The user's worker_init_fn, which finds the user's own data set in the worker's info."""
+
+    def __init__(self, worker_init_fn: Callable[[int], None] | None) -> None:
+        self.worker_init_fn = worker_init_fn
+
+    def __call__(self, worker: int) -> None:
+        info = get_worker_info()
+        if info is not None and isinstance(info.dataset, IndexedDataset):
+            # The object of this worker alone; its class refuses assignment.
+            object.__setattr__(info, "dataset", info.dataset.dataset)
+        if self.worker_init_fn is not None:
+            self.worker_init_fn(worker)
+
+
 class PlanSampler(DistributedSampler):
     """This rank's share of the plan.
 
@@ -201,6 +216,7 @@ class PlanSampler(DistributedSampler):
         """Do nothing: the curriculum owns the epoch."""
 
     def __len__(self) -> int:
+        self.curriculum.epochs.look_up_world()
         return self.curriculum.epochs.samples_per_rank()
 
     def __iter__(self) -> Iterator[int]:
@@ -286,8 +302,8 @@ class CurriculumLoader(DataLoader):
         self.curriculum = curriculum
         self.carry = carry
         self._own_generator = own_generator
-        seed = _mixed(curriculum.seed) if seed_augmentation else None
-        self._indexed = IndexedDataset(dataset, augmentation_seed=seed)
+        self._seed_augmentation = seed_augmentation
+        self._indexed = IndexedDataset(dataset)
         self._collate = IndexedCollate(collate_fn, keyed=carry == "key")
         curriculum.epochs.bind(
             self,
@@ -300,13 +316,20 @@ class CurriculumLoader(DataLoader):
         )
 
     def __len__(self) -> int:
+        self.curriculum.epochs.look_up_world()
         return self.curriculum.epochs.steps()
 
     def _get_iterator(self) -> Any:
-        # Iterators and workers take data set and collate function from here, once: give them the
-        # indexed ones, and leave the user's own in the attributes.
-        plain = {name: vars(self)[name] for name in ("dataset", "collate_fn")}
-        vars(self).update(dataset=self._indexed, collate_fn=self._collate)
+        # Iterators and workers take these from here, once: give them ours, and leave the user's
+        # own in the attributes.
+        plain = {name: vars(self)[name] for name in ("dataset", "collate_fn", "worker_init_fn")}
+        if self._seed_augmentation:  # a checkpoint may have brought another seed
+            self._indexed.augmentation_seed = _mixed(self.curriculum.seed)
+        vars(self).update(
+            dataset=self._indexed,
+            collate_fn=self._collate,
+            worker_init_fn=WorkerStart(plain["worker_init_fn"]),
+        )
         try:
             return super()._get_iterator()
         finally:

@@ -53,7 +53,7 @@ class Log:
         clock: Any = 0.0,
     ) -> None:
         """Keep one batch. Values are copied: the caller may change them in place afterwards."""
-        kept = losses.detach().to(torch.float32, copy=True)
+        kept = losses.to(torch.float32, copy=True)
         self._index.append(index)
         self._losses.append(kept)
         self._step.append(step)
@@ -79,6 +79,13 @@ class Log:
             "learning_rate": spread([float(rate) for rate in self._learning_rate], torch.float64),
             "clock": spread([float(time) for time in self._clock], torch.float64),
             "columns": {name: torch.cat(parts) for name, parts in self._columns.items()},
+        }
+
+    def to(self, device: torch.device) -> None:
+        """Move losses and columns; the index stays on the CPU."""
+        self._losses = [losses.to(device) for losses in self._losses]
+        self._columns = {
+            name: [part.to(device) for part in parts] for name, parts in self._columns.items()
         }
 
     def restore(self, rows: dict[str, Any], device: torch.device) -> None:
@@ -136,6 +143,16 @@ def _averaged(rows: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def _distinct(index: torch.Tensor) -> bool:
+    """Whether no sample repeats; without a sort where the indices are dense enough."""
+    span = int(index.max()) + 1
+    if span > 64 * index.numel():
+        return torch.unique(index).numel() == index.numel()
+    met = torch.zeros(span, dtype=torch.bool)
+    met[index] = True
+    return int(met.sum()) == index.numel()
+
+
 def rounds(rows: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Split rows so that no sample repeats within a round and its own order is kept.
 
@@ -152,10 +169,7 @@ def rounds(rows: dict[str, Any]) -> Iterator[dict[str, Any]]:
         >>> [part["index"].tolist() for part in rounds(log.rows())]
         [[3, 1, 2], [3]]
     """
-    ordered, order = torch.sort(rows["index"], stable=True)
-    fresh = torch.ones_like(ordered, dtype=torch.bool)
-    fresh[1:] = ordered[1:] != ordered[:-1]
-    if bool(fresh.all()):
+    if _distinct(rows["index"]):
         yield rows
         return
     rows = _averaged(rows)

@@ -237,7 +237,7 @@ class Method:
         raise TypeError(f"{type(self).__name__} does not select.")
 
     def weigh(self, batch: Batch, run: Run) -> torch.Tensor | None:
-        """Factors (B,) of the losses, or None for 1."""
+        """Factors (B,) of the losses, or None for 1; None on all ranks or on none."""
         return None
 
     def criterion(
@@ -262,7 +262,7 @@ class Method:
         """Write what was seen into tables; ``batch.signals`` holds what `record` gave."""
 
     def state_dict(self) -> dict[str, Any]:
-        """State that is in no table: CPU tensors and plain Python."""
+        """State that is in no table: CPU tensors and plain Python, always under the same keys."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch.utils.data import DataLoader, default_collate
 
-from gradatim.loader import Carried, IndexedCollate, IndexedDataset, RandomStates
+from gradatim.loader import Carried, IndexedCollate, IndexedDataset, RandomStates, WorkerStart
 from gradatim.method import Batch
 from gradatim.validation import check_count, check_finite, refusal
 
@@ -25,21 +25,27 @@ class Untouched:
         self._model = model
         self._random: RandomStates | None = None
         self._modes: list[tuple[torch.nn.Module, bool]] = []
-        self._buffers: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self._buffers: list[tuple[torch.nn.Module, str, torch.Tensor, torch.Tensor]] = []
 
     def __enter__(self) -> None:
         self._random = RandomStates()
         if self._model is not None:
             self._modes = [(module, module.training) for module in self._model.modules()]
-            self._buffers = [(buffer, buffer.clone()) for buffer in self._model.buffers()]
+            self._buffers = [
+                (module, name, buffer, buffer.clone())
+                for module in self._model.modules()
+                for name, buffer in module.named_buffers(recurse=False)
+            ]
             self._model.eval()
 
     def __exit__(self, *exception: object) -> None:
         for module, training in self._modes:
             module.training = training
         with torch.no_grad():
-            for buffer, before in self._buffers:
+            for module, name, buffer, before in self._buffers:
                 buffer.copy_(before)
+                # A forward pass may also have put another tensor in the buffer's place.
+                module._buffers[name] = buffer
         assert self._random is not None
         self._random.restore()
 
@@ -61,7 +67,7 @@ def survey(
     epochs = curriculum.epochs
     if not epochs.bound:
         raise RuntimeError("curriculum must have a loader before a survey: call loader(...) first.")
-    if epochs.batch_in_epoch or epochs.start:
+    if epochs.begun:
         raise RuntimeError("survey must run between epochs. This epoch has begun.")
     if len(dataset) != epochs.run.size:
         raise refusal("dataset", f"of {epochs.run.size} samples, as the loader's", len(dataset))
@@ -75,31 +81,49 @@ def survey(
         sampler=range(run.rank, run.size, run.world),
         collate_fn=cast("Any", IndexedCollate(collate_fn)),
         generator=torch.Generator().manual_seed(0),
+        worker_init_fn=WorkerStart(dataloader_arguments.pop("worker_init_fn", None)),
         **dataloader_arguments,
     )
-    with Untouched(model), torch.no_grad():
-        for carried in loader:
-            assert isinstance(carried, Carried)
-            values = dict(forward(carried.batch))
-            index = carried.index_tensor()
-            losses = values.pop("losses", None)
-            if losses is None or losses.shape != (index.numel(),):
-                got = "none" if losses is None else losses
-                raise refusal('forward(batch)["losses"]', f"of shape ({index.numel()},)", got)
-            check_finite("losses", losses, index)
-            for method in curriculum.methods:
-                for name in method.wants:
-                    if name != "learning_rate" and name not in values:
-                        raise ValueError(
-                            f"forward(batch) must return {name!r}: {method!r} needs it. "
-                            f"Got {sorted(values)}."
-                        )
-            epochs.place(losses.device)
-            epochs.remember(
-                Batch(index, losses, values, run.epoch, run.step, 0.0, 0.0, surveyed=True)
-            )
-            if epochs.log.bytes >= epochs.log_limit_bytes:
-                epochs.track()
-                epochs.apply_log(surveyed=True)
+    try:
+        with Untouched(model), torch.no_grad():
+            for carried in loader:
+                assert isinstance(carried, Carried)
+                index = carried.index_tensor()
+                losses, signals = _answer(forward(carried.batch), index, curriculum)
+                epochs.place(losses.device)
+                epochs.remember(
+                    Batch(index, losses, signals, run.epoch, run.step, 0.0, 0.0, surveyed=True)
+                )
+                if epochs.log.bytes >= epochs.log_limit_bytes:
+                    epochs.track()
+                    epochs.apply_log(surveyed=True)
+    except BaseException:
+        epochs.log.clear()
+        raise
     epochs.merge(surveyed=True)
+    # An iterator that was begun follows the plan that was made before the survey.
+    epochs.forget_stream()
     epochs.forget_plan()
+
+
+def _answer(
+    values: Any, index: torch.Tensor, curriculum: Curriculum
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """What ``forward`` returned, checked: losses (B,) and the signals."""
+    rule = f'a dict with "losses" of shape ({index.numel()},)'
+    if not isinstance(values, Mapping):
+        raise refusal("forward(batch)", rule, values)
+    signals = dict(values)
+    losses = signals.pop("losses", None)
+    if not isinstance(losses, torch.Tensor) or losses.shape != (index.numel(),):
+        raise refusal("forward(batch)", rule, losses if "losses" in values else sorted(signals))
+    if curriculum.epochs.nonfinite == "raise":
+        check_finite("losses", losses, index)
+    for method in curriculum.methods:
+        for name in method.wants:
+            if name != "learning_rate" and name not in signals:
+                raise ValueError(
+                    f"forward(batch) must return {name!r}: {method!r} needs it. "
+                    f"Got {sorted(signals)}."
+                )
+    return losses, signals

@@ -7,12 +7,17 @@ from typing import Literal
 
 import torch
 
-from gradatim import weighting
+from gradatim import distributed, weighting
 from gradatim.method import Batch, Method, Run
 from gradatim.table import Scalar
 from gradatim.validation import check_choice, check_number
 
 __all__ = ["Focal", "SuperLoss"]
+
+
+def _finite(losses: torch.Tensor) -> torch.Tensor:
+    """0 for losses that are not finite, which have weight 0 under ``nonfinite="skip"``."""
+    return torch.where(torch.isfinite(losses), losses, 0)
 
 
 class Focal(Method):
@@ -49,7 +54,7 @@ class Focal(Method):
         self.gamma = check_number("gamma", gamma, at_least=0)
 
     def weigh(self, batch: Batch, run: Run) -> torch.Tensor | None:
-        return None if self.gamma == 0 else weighting.focal(batch.losses, self.gamma)
+        return None if self.gamma == 0 else weighting.focal(_finite(batch.losses), self.gamma)
 
 
 class SuperLoss(Method):
@@ -122,12 +127,15 @@ class SuperLoss(Method):
             tau = math.log(batch.signals["logits"].shape[1])
         else:
             tau = float(self.tau)
-        return weighting.super_loss(batch.losses, tau=tau, lam=self.lam)
+        return weighting.super_loss(_finite(batch.losses), tau=tau, lam=self.lam)
 
     def _updated(self, batch: Batch, run: Run) -> torch.Tensor:
         """The average with this batch in it; nothing waits for the device."""
         old = self.average.value
-        new = run.mean(batch.losses).to(old)
+        finite = torch.isfinite(batch.losses)
+        wide = _finite(batch.losses).to(torch.promote_types(batch.losses.dtype, torch.float32))
+        total = distributed.global_sum(torch.stack([wide.sum(), finite.sum().to(wide)]))
+        new = (total[0] / total[1]).to(old)  # NaN where no loss is finite
         known = torch.isfinite(new)
         count = self.batches.value + known
         share = 1 / count.clamp(min=1) if self.tau == "mean" else 1 - self.momentum

@@ -1,0 +1,72 @@
+"""The Lambert W function in torch alone: on any device, without leaving it."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+
+from gradatim.weighting.inputs import precise_dtype
+
+__all__ = ["lambert_w"]
+
+_ITERATIONS = 8
+_INVERSE_E = math.exp(-1)
+_INVERSE_E_REST = -1.2428753672788363e-17  # 1/e minus its float64
+_NEAR = 0.01
+# W = -1 + p - p^2/3 + 11 p^3/72 - ..., p = sqrt(2 (1 + e x)) at the branch point.
+_SERIES = (-1.0, 1.0, -1 / 3, 11 / 72, -43 / 540, 769 / 17280, -221 / 8505)
+
+
+def lambert_w(values: torch.Tensor) -> torch.Tensor:
+    """Solve ``w exp(w) = x`` for w, on the principal branch.
+
+    SuperLoss needs it on every step. SciPy has it too, but on the CPU, so each step would wait
+    for the device. Eight Halley iterations in float64 start from ``log(1 + x)`` for x >= 0 and
+    from ``-1 + p`` below, ``p = sqrt(2 (1 + e x))``. The residual is divided by ``exp(w)``, so
+    nothing overflows for any finite x. Where p < .01, close to the branch point x = -1/e, the
+    residual has lost its digits, and the series in p stands in.
+
+    Args:
+        values: x, any shape, real. Below -1/e (by more than the rounding of its dtype) there is
+            no real solution.
+
+    Returns:
+        w >= -1, new, detached, of the same shape, device and floating dtype (whole numbers give
+        float64); NaN below -1/e; inf at inf. The relative error in float64 is below 1e-13.
+
+    Raises:
+        TypeError: not a tensor of real numbers.
+
+    Example:
+        >>> lambert_w(torch.tensor([0.0, 1.0, math.e], dtype=torch.float64))
+        tensor([0.0000, 0.5671, 1.0000], dtype=torch.float64)
+
+    Differences from the paper:
+        None known.
+
+    References:
+        Corless, Gonnet, Hare, Jeffrey, Knuth, "On the Lambert W Function", Advances in
+        Computational Mathematics 1996.
+    """
+    if not isinstance(values, torch.Tensor) or values.is_complex():
+        kind = type(values).__name__
+        raise TypeError(f"values must be a tensor of real numbers. Got {kind}.")
+    x = values.detach().to(precise_dtype(values.device))
+    dtype = values.dtype if values.is_floating_point() else x.dtype
+    # 1 + e x would cancel near -1/e; the distance to -1/e in two parts keeps its digits.
+    above_branch = math.e * ((x + _INVERSE_E) + _INVERSE_E_REST)
+    p = (2 * above_branch).clamp(min=0).sqrt()
+    w = torch.where(x >= 0, torch.log1p(x), p - 1)
+    for _ in range(_ITERATIONS):
+        residual = w - x * torch.exp(-w)
+        slope = w + 1
+        w = w - residual / (slope - (w + 2) * residual / (2 * slope))
+    near = torch.zeros_like(p)
+    for coefficient in reversed(_SERIES):
+        near = near * p + coefficient
+    w = torch.where(p < _NEAR, near, w)
+    w = torch.where(torch.isposinf(x), x, w)
+    # -1/e itself, rounded to the caller's dtype, may lie just below the branch point.
+    slip = torch.finfo(dtype).eps
+    return torch.where(above_branch < -slip, torch.nan, w).to(dtype)

@@ -1,0 +1,378 @@
+"""A training run small enough to do hundreds of times: stopped, saved, resumed, on any rank.
+
+`train` records what must not differ between two runs that are the same: the order, the weights,
+the scores, the parameters. Losses are float64, so that sums cut differently by ranks agree in the
+float32 that tables keep.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import Dataset
+
+import gradatim as gr
+from gradatim.loader import INDEX_KEY
+
+CLASSES = 3
+Saved = dict[str, Any]
+
+
+class Toy(Dataset):
+    """`size` samples of 5 features and a label; with `noise`, augmented from the global state."""
+
+    def __init__(self, size: int, *, noise: float = 0.0) -> None:
+        generator = torch.Generator().manual_seed(3)
+        self.features = torch.randn(size, 5, generator=generator, dtype=torch.float64)
+        labels = self.features[:, :CLASSES].argmax(1)
+        flipped = torch.rand(size, generator=generator) < 0.2
+        self.labels = torch.where(flipped, (labels + 1) % CLASSES, labels)
+        self.noise = noise
+
+    def __len__(self) -> int:
+        return len(self.features)
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor]:
+        features = self.features[index]
+        if self.noise:
+            features = features + self.noise * torch.randn(5, dtype=torch.float64)
+        return features, self.labels[index]
+
+
+class Keyed(Toy):
+    """The same samples as dicts."""
+
+    def __getitem__(self, index: int) -> Any:
+        features, label = super().__getitem__(index)
+        return {"features": features, "label": label}
+
+
+# ---------------------------------------------------------------------------- methods of our own
+
+
+class Everything(gr.Method):
+    """Every kind of state a method may declare, and a plan that hangs on it."""
+
+    wants = ("logits", "targets")
+
+    def __init__(self) -> None:
+        self.history: list[float] = []
+
+    def setup(self, run: gr.Run) -> None:
+        self.loss = gr.Table("loss", fill=math.nan)
+        self.half = gr.Table("half", dtype=torch.bfloat16)
+        self.wrong = gr.Table("wrong", dtype=torch.bool)
+        self.step = gr.Table("step", dtype=torch.int16, fill=-1)
+        self.visits = gr.Table("visits", dtype=torch.int64, merge="sum")
+        self.total = gr.Table("total", dtype=torch.float64, merge="sum")
+        self.logits = gr.Table("logits", shape=(CLASSES,))
+        self.votes = gr.Table("votes", shape=(CLASSES,), dtype=torch.int64, merge="sum")
+        self.matrix = gr.Table("matrix", shape=(2, CLASSES))
+        self.rows = gr.Scalar("rows", merge="sum")
+        self.last = gr.Scalar("last")
+        self.unused = gr.Table("unused")
+
+    def plan(self, pool: gr.Pool, run: gr.Run) -> gr.Pool:
+        if run.epoch == 0:
+            return pool
+        count = pool.index.numel()
+        score = self.loss.values[pool.index].double().nan_to_num(9.0)
+        score = score + 0.01 * self.visits.values[pool.index] + self.logits.values[pool.index, 0]
+        easiest = torch.argsort(score, stable=True)[: max(1, round(0.8 * count))]
+        pool = pool.keep(easiest)
+        return pool.weigh(1.0 + self.wrong.values[pool.index]).prefer(-score[easiest])
+
+    def record(self, batch: gr.Batch, run: gr.Run) -> dict[str, torch.Tensor]:
+        logits = batch.signals["logits"]
+        return {"logits": logits, "wrong": logits.argmax(1) != batch.signals["targets"]}
+
+    def observe(self, batch: gr.Batch, run: gr.Run) -> None:
+        assert isinstance(batch.step, torch.Tensor)
+        logits = batch.signals["logits"]
+        self.loss.write(batch.index, batch.losses)
+        self.half.write(batch.index, batch.losses)
+        self.wrong.write(batch.index, batch.signals["wrong"])
+        self.step.write(batch.index, batch.step)
+        self.visits.add(batch.index, torch.ones_like(batch.index))
+        # Multiples of 1/8: sums that ranks cut differently are still exact.
+        self.total.add(batch.index, (batch.losses * 8).round() / 8)
+        self.logits.write(batch.index, logits)
+        self.votes.add(batch.index, F.one_hot(logits.argmax(1), CLASSES))
+        self.matrix.write(batch.index, torch.stack([logits, -logits], dim=1))
+        self.rows.add(float(batch.size))
+
+    def start_epoch(self, run: gr.Run) -> None:
+        self.last.write(float(run.epoch))
+
+    def end_epoch(self, run: gr.Run) -> None:
+        # Alike on every rank, of merged values.
+        self.history.append(float(self.visits.values.sum()))
+        everyone = torch.arange(run.size)
+        self.visits.add(everyone, torch.full_like(everyone, 100))
+        self.rows.add(0.5)
+        self.half.write(everyone[:2], torch.tensor([float(run.epoch)] * 2)[: run.size])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"history": self.history}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.history = state["history"]
+
+
+class WeightedMean(gr.Method):
+    """Weights by the loss of this very batch, divided by their sum over all ranks."""
+
+    reduction = "weighted_mean"
+
+    def __init__(self, quiet_epochs: int = 0) -> None:
+        self.quiet_epochs = quiet_epochs
+
+    def weigh(self, batch: gr.Batch, run: gr.Run) -> torch.Tensor | None:
+        return None if run.epoch < self.quiet_epochs else 0.1 + batch.losses
+
+
+class Visits(gr.Method):
+    """Counts visits and the steps of the last one."""
+
+    def setup(self, run: gr.Run) -> None:
+        self.visits = gr.Table("visits", dtype=torch.int64, merge="sum")
+        self.step = gr.Table("step", dtype=torch.int64, fill=-1)
+        self.loss = gr.Table("loss", fill=math.nan)
+
+    def observe(self, batch: gr.Batch, run: gr.Run) -> None:
+        assert isinstance(batch.step, torch.Tensor)
+        self.visits.add(batch.index, torch.ones_like(batch.index))
+        self.step.write(batch.index, batch.step)
+        self.loss.write(batch.index, batch.losses)
+
+
+def _pace(start: float = 0.4, epochs: float = 3) -> Any:
+    return gr.pacing.Linear(start_fraction=start, epochs=epochs)
+
+
+def _score(size: int) -> torch.Tensor:
+    return torch.randn(size, generator=torch.Generator().manual_seed(8))
+
+
+METHODS: dict[str, Callable[[int], list[gr.Method]]] = {
+    "none": lambda size: [],
+    "Uniform": lambda size: [gr.Uniform()],
+    "Predefined subset": lambda size: [gr.Predefined(_score(size), pace=_pace())],
+    "Predefined soft": lambda size: [gr.Predefined(_score(size), pace=_pace(), mode="soft")],
+    "Predefined window": lambda size: [
+        gr.Predefined(_score(size), pace=_pace(), mode="window", width=0.3, order="anti")
+    ],
+    "Predefined balanced": lambda size: [
+        gr.Predefined(_score(size), pace=_pace(), balanced=Toy(size).labels)
+    ],
+    "PacedRandom": lambda size: [gr.PacedRandom(pace=_pace())],
+    "SPL hard": lambda size: [gr.SPL(pace=_pace())],
+    "SPL linear": lambda size: [gr.SPL("linear", pace=_pace())],
+    "SPL logarithmic": lambda size: [gr.SPL("logarithmic", pace=_pace())],
+    "SPL mixture": lambda size: [gr.SPL("mixture", pace=_pace())],
+    "SPL by value": lambda size: [gr.SPL("linear", growth=1.2)],
+    "SPL surveyed": lambda size: [gr.SPL(pace=_pace(), warmup_epochs=0, survey_every_epochs=1)],
+    "SPLD": lambda size: [gr.SPLD(Toy(size).labels, pace=_pace(), gamma=0.3)],
+    "SPCL": lambda size: [gr.SPCL(_score(size), pace=_pace())],
+    "Focal": lambda size: [gr.Focal(gamma=2.0)],
+    "SuperLoss": lambda size: [gr.SuperLoss()],
+    "SuperLoss mean": lambda size: [gr.SuperLoss(tau="mean")],
+    "SuperLoss log_classes": lambda size: [gr.SuperLoss(tau="log_classes")],
+    "pipeline": lambda size: [
+        gr.Predefined(_score(size), pace=_pace(0.6), mode="soft"),
+        gr.SPL("linear", pace=_pace(0.6)),
+        gr.SuperLoss(),
+        gr.Focal(gamma=0.5),
+    ],
+    "Everything": lambda size: [Everything()],
+    "WeightedMean": lambda size: [WeightedMean()],
+    "WeightedMean quiet": lambda size: [WeightedMean(quiet_epochs=1), gr.SPL(pace=_pace())],
+    "Visits": lambda size: [Visits()],
+}
+
+
+# ---------------------------------------------------------------------------- a run
+
+
+@dataclass
+class Trace:
+    """What two equal runs have in common, step by step and at the end.
+
+    `codes` are this rank's rows, padding as ~index; `saved` holds bytes by step.
+    """
+
+    codes: list[list[int]] = field(default_factory=list)
+    weights: list[list[float]] = field(default_factory=list)
+    steps: list[int] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    features: list[torch.Tensor] = field(default_factory=list)
+    saved: dict[int, bytes] = field(default_factory=dict)
+    parameters: list[torch.Tensor] = field(default_factory=list)
+    scores: dict[str, torch.Tensor] = field(default_factory=dict)
+    final: Saved = field(default_factory=dict)
+
+    def real(self) -> list[list[int]]:
+        """The rows of every step that count."""
+        return [[code for code in codes if code >= 0] for codes in self.codes]
+
+
+def dump(state: Any) -> bytes:
+    """As `torch.save` to a file."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def restore(saved: bytes) -> Any:
+    """As a careful user loads a file."""
+    return torch.load(io.BytesIO(saved), weights_only=True)
+
+
+def train(
+    name: str,
+    size: int = 35,
+    *,
+    batch_size: int = 8,
+    epochs: int = 3,
+    state: bytes | None = None,
+    stop: int | None = None,
+    save_at: Any = (),
+    break_at: Any = (),
+    early: bool = False,
+    seed: int = 0,
+    call: bool = False,
+    noise: float = 0.0,
+    poison: tuple[int, ...] = (),
+    log_limit_bytes: int | None = None,
+    curriculum_options: dict[str, Any] | None = None,
+    **loader_options: Any,
+) -> Trace:
+    """Train a linear model and record what happened.
+
+    Args:
+        name: key of `METHODS`.
+        size: N.
+        batch_size: per rank.
+        epochs: trained in all, those before a resume included.
+        state: a checkpoint to go on from.
+        stop: leave after this step, saving nothing but the final state.
+        save_at: steps after which a checkpoint is taken, on this rank; all call `collect`.
+        break_at: steps after which the epoch is broken out of.
+        early: load the checkpoint before the loader is made.
+        seed: of the curriculum.
+        call: use the call, and record its loss in place of the weights.
+        noise: of the augmentation.
+        poison: samples whose loss is NaN.
+        log_limit_bytes: apply observations within the epoch.
+        curriculum_options: of `Curriculum`.
+        loader_options: of `Curriculum.loader`.
+    """
+    keyed = loader_options.get("carry") == "key"
+    dataset = (Keyed if keyed else Toy)(size, noise=noise)
+    net = nn.Linear(5, CLASSES, dtype=torch.float64)
+    start = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.copy_(0.3 * torch.randn(parameter.shape, generator=start))
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.3, momentum=0.9)
+    curriculum = gr.Curriculum(*METHODS[name](size), seed=seed, **(curriculum_options or {}))
+    loaded = None if state is None else restore(state)
+    if loaded is not None and early:
+        curriculum.load_state_dict(loaded["curriculum"])
+    loader = curriculum.loader(dataset, batch_size, **loader_options)
+    curriculum.attach(net, optimizer)
+    if log_limit_bytes is not None:
+        curriculum.epochs.log_limit_bytes = log_limit_bytes
+    if loaded is not None:
+        if not early:
+            curriculum.load_state_dict(loaded["curriculum"])
+        net.load_state_dict(loaded["model"])
+        optimizer.load_state_dict(loaded["optimizer"])
+    world = dist.get_world_size() if dist.is_initialized() else 1
+    model: nn.Module = DistributedDataParallel(net) if world > 1 else net
+
+    def everything() -> Saved:
+        return {
+            "curriculum": curriculum.state_dict(),
+            "model": net.state_dict(),
+            "optimizer": optimizer.state_dict(),
+        }
+
+    trace = Trace()
+
+    def epoch() -> None:
+        for batch in loader:
+            x, y = (batch["features"], batch["label"]) if keyed else batch
+            codes = batch[INDEX_KEY] if keyed else curriculum.epochs._pending[0]
+            trace.codes.append(codes.tolist())
+            trace.lengths.append(len(loader))
+            if noise:
+                trace.features.append(x)
+            logits = model(x)
+            losses = F.cross_entropy(logits, y, reduction="none")
+            rows = torch.where(codes < 0, ~codes, codes)
+            bad = torch.isin(rows, torch.tensor(poison, dtype=torch.int64))
+            losses = torch.where(bad, math.nan, losses) if poison else losses
+            given = {"index": codes if keyed else None, "logits": logits, "targets": y}
+            if call:
+                loss = curriculum(losses, **given)
+                trace.weights.append([float(loss)])
+            else:
+                weights, scale = curriculum.weigh(losses, **given)
+                trace.weights.append((weights.detach() * scale).tolist())
+                loss = (weights * torch.where(bad, 0.0, losses)).sum() * scale
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            trace.steps.append(curriculum.step)
+            if curriculum.step in save_at:
+                curriculum.collect()
+                trace.saved[curriculum.step] = dump(everything())
+            if curriculum.step == stop or curriculum.step in break_at:
+                return
+
+    def survey(batch: Any) -> dict[str, torch.Tensor]:
+        return {"losses": F.cross_entropy(net(batch[0]), batch[1], reduction="none")}
+
+    while curriculum.epoch < epochs and (stop is None or curriculum.step < stop):
+        if curriculum.survey_due:
+            curriculum.survey(dataset, survey, batch_size=4)
+        epoch()
+    curriculum.collect()
+    trace.parameters = [parameter.detach().clone() for parameter in net.parameters()]
+    trace.scores = curriculum.scores()
+    trace.final = copy.deepcopy(everything())
+    return trace
+
+
+# ---------------------------------------------------------------------------- comparing
+
+
+def differences(left: Any, right: Any, at: str = "") -> list[str]:
+    """Where two nested states are not the same to the bit; NaN equals NaN."""
+    if isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor):
+        if left.shape != right.shape or left.dtype != right.dtype:
+            return [f"{at}: {left.dtype} {tuple(left.shape)}, {right.dtype} {tuple(right.shape)}"]
+        raw = [values.contiguous().reshape(-1).view(torch.uint8) for values in (left, right)]
+        return [] if torch.equal(*raw) else [f"{at}: {left} != {right}"]
+    if isinstance(left, dict) and isinstance(right, dict):
+        if left.keys() != right.keys():
+            return [f"{at}: keys {sorted(left)} != {sorted(right)}"]
+        return [found for key in left for found in differences(left[key], right[key], f"{at}/{key}")]
+    if isinstance(left, (list, tuple)) and type(left) is type(right):
+        if len(left) != len(right):
+            return [f"{at}: {len(left)} entries != {len(right)}"]
+        pairs = enumerate(zip(left, right, strict=True))
+        return [found for number, pair in pairs for found in differences(*pair, f"{at}/{number}")]
+    same = left == right or (left != left and right != right)
+    return [] if same else [f"{at}: {left!r} != {right!r}"]

@@ -1,0 +1,432 @@
+"""A resumed run is the uninterrupted one, to the bit, from any step; in one process."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+import math
+from typing import Any
+
+import pytest
+import torch
+
+import gradatim as gr
+from ddp.toy import METHODS, Everything, Toy, Trace, differences, dump, restore, train
+
+EVERY_STEP = range(1000)
+
+
+def assert_continues(whole: Trace, rest: Trace, step: int) -> None:
+    """`rest`, resumed after `step`, is what `whole` did from there on."""
+    assert rest.codes == whole.codes[step:], f"order after step {step}"
+    assert differences(rest.weights, whole.weights[step:]) == [], f"weights after step {step}"
+    assert rest.steps == whole.steps[step:], f"step numbers after step {step}"
+    assert differences(rest.final, whole.final) == [], f"end after step {step}"
+    assert differences(rest.scores, whole.scores) == [], f"scores after step {step}"
+
+
+def untouched(curriculum: gr.Curriculum, before: dict[str, Any]) -> bool:
+    return differences(curriculum.state_dict(), before) == []
+
+
+# ---------------------------------------------------------------------------- every step
+
+
+def test_every_public_method_is_resumed_here() -> None:
+    public = {
+        name
+        for name in gr.__all__
+        if inspect.isclass(getattr(gr, name)) and issubclass(getattr(gr, name), gr.Method)
+    }
+    used = {type(method).__name__ for make in METHODS.values() for method in make(9)}
+    assert public - {"Method"} - used == set(), "add the new method to METHODS in ddp/toy.py"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_resumes_to_the_bit_from_every_step(name: str) -> None:
+    whole = train(name, save_at=EVERY_STEP)
+    last = whole.steps[-1]
+    assert sorted(whole.saved) == list(range(1, last + 1))
+    assert last >= 6, "three epochs of some batches"
+    for step, saved in whole.saved.items():
+        assert_continues(whole, train(name, state=saved), step)
+    assert whole.codes != train(name, seed=1).codes, "another seed is another run"
+
+
+@pytest.mark.parametrize("name", ["Everything", "pipeline"])
+def test_loading_before_the_loader_is_made_equals_loading_after(name: str) -> None:
+    whole = train(name, save_at=EVERY_STEP)
+    for step in (2, whole.steps[-1] // 2, whole.steps[-1] - 1):
+        assert_continues(whole, train(name, state=whole.saved[step], early=True), step)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"drop_last": True},
+        {"steps_per_epoch": 6},
+        {"log_limit_bytes": 1},
+        {"log_limit_bytes": 1, "steps_per_epoch": 11},
+        {"carry": "key"},
+        {"nonfinite": "skip", "poison": (3, 17)},
+        {"call": True, "batch_size": 5},
+    ],
+    ids=str,
+)
+def test_resumes_to_the_bit_under_every_option(options: dict[str, Any]) -> None:
+    options = dict(options)
+    if "nonfinite" in options:
+        options["curriculum_options"] = {"nonfinite": options.pop("nonfinite")}
+        options["call"] = True
+    whole = train("Everything", save_at=EVERY_STEP, **options)
+    for step, saved in whole.saved.items():
+        assert_continues(whole, train("Everything", state=saved, **options), step)
+
+
+def test_length_stays_that_of_the_whole_epoch_after_a_resume() -> None:
+    whole = train("Uniform", save_at=(2,))
+    assert set(whole.lengths) == {5}  # 35 samples in batches of 8
+    assert set(train("Uniform", state=whole.saved[2]).lengths) == {5}
+
+
+def test_another_batch_size_takes_exactly_the_samples_that_were_left() -> None:
+    whole = train("SPL hard", save_at=EVERY_STEP)
+    for step in (3, 7, 9):
+        rest = train("SPL hard", batch_size=3, state=whole.saved[step])
+        epoch_ends = [5, 5 + 3, 5 + 3 + 3]  # 35, then 40 % and 60 % of 35: 14 and 21 samples
+        end = next(number for number in epoch_ends if number >= step)
+        left = sorted(sum(whole.codes[step:end], []))
+        assert sorted(sum(rest.codes, [])[: len(left)]) == left
+
+
+def test_resumes_after_skipped_batches_and_broken_epochs() -> None:
+    whole = train("Everything", save_at=EVERY_STEP, break_at=(2, 6))
+    for step, saved in whole.saved.items():
+        if step in (2, 6):
+            continue  # a checkpoint at the break goes on with the epoch; see below
+        rest = train("Everything", state=saved, break_at=(2, 6))
+        assert_continues(whole, rest, step)
+    left = sorted(set(range(35)) - set(sum(whole.codes[:2], [])))
+    rest = train("Everything", state=whole.saved[2])
+    assert sorted(sum(rest.codes[:3], [])) == left
+
+
+def test_skipped_batches_are_skipped_after_a_resume_too() -> None:
+    data = torch.arange(20)
+    curriculum = gr.Curriculum(gr.Uniform(), seed=0)
+    order = []
+    state = None
+    for (batch,) in curriculum.loader(torch.utils.data.TensorDataset(data), 4):
+        order.append(batch.tolist())
+        if len(order) == 2:
+            curriculum.skip()
+            state = curriculum.state_dict()
+        else:
+            curriculum(torch.zeros(4, requires_grad=True))
+    assert state is not None
+    resumed = gr.Curriculum(gr.Uniform(), seed=0)
+    resumed.load_state_dict(state)
+    loader = resumed.loader(torch.utils.data.TensorDataset(data), 4)
+    rest = []
+    for (batch,) in loader:
+        rest.append(batch.tolist())
+        resumed.skip()
+    assert rest == order[2:]
+    assert resumed.epoch == 1
+
+
+def test_batches_that_were_read_ahead_are_read_again() -> None:
+    def batches(resume: dict[str, Any] | None, stop: int) -> tuple[list[Any], Any]:
+        data = torch.utils.data.TensorDataset(torch.arange(20.0))
+        curriculum = gr.Curriculum(gr.SPL(), seed=0)
+        loader = curriculum.loader(data, 4, read_ahead=True)
+        if resume is not None:
+            curriculum.load_state_dict(resume)
+        used, waiting = [], []
+        for (batch,) in loader:
+            waiting.append(batch)
+            if len(waiting) < 3 and len(used) + len(waiting) < stop:
+                continue
+            used.append(waiting.pop(0).tolist())
+            curriculum(torch.tensor(used[-1]))
+            if len(used) == stop:
+                break
+        return used, curriculum.state_dict()
+
+    whole, _ = batches(None, 3)
+    first, state = batches(None, 1)
+    assert state["position"]["consumed"] == 4
+    rest, _ = batches(state, 2)
+    assert first + rest == whole
+
+
+# ---------------------------------------------------------------------------- the saved state
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_saved_state_stays_as_it_was_while_training_goes_on(name: str) -> None:
+    dataset = Toy(35)
+    curriculum = gr.Curriculum(*METHODS[name](35), seed=0)
+    loader = curriculum.loader(dataset, 8)
+
+    def survey(batch: Any) -> dict[str, torch.Tensor]:
+        return {"losses": batch[0][:, 0] ** 2}
+
+    states = []
+    while curriculum.epoch < 3:
+        if curriculum.survey_due:
+            curriculum.survey(dataset, survey)
+        for x, y in loader:
+            logits = torch.cat([x[:, :2], x[:, 3:4]], dim=1)
+            losses = x[:, 0] ** 2 + curriculum.step
+            curriculum(losses, logits=logits, targets=y)
+            losses.zero_()  # nor do they hang on the caller's tensors
+            state = curriculum.state_dict()
+            states.append((state, copy.deepcopy(state)))
+    assert len(states) > 5
+    for state, copied in states:
+        assert differences(state, copied) == []
+    state, copied = states[2]
+    other = gr.Curriculum(*METHODS[name](35), seed=0)
+    loader = other.loader(dataset, 8)
+    other.load_state_dict(state)
+    for x, y in loader:
+        logits = torch.cat([x[:, :2], x[:, 3:4]], dim=1)
+        other(x[:, 0] ** 2, logits=logits, targets=y)
+    assert differences(state, copied) == [], "a loaded state is not the caller's any more"
+
+
+def test_loading_twice_is_loading_once() -> None:
+    whole = train("Everything", save_at=(7,), log_limit_bytes=1)
+    state = restore(whole.saved[7])["curriculum"]
+    curriculum = gr.Curriculum(Everything(), seed=0)
+    loader = curriculum.loader(Toy(35), 8)
+    curriculum.load_state_dict(state)
+    for x, y in loader:
+        curriculum(x[:, 0] ** 2, logits=x[:, :3], targets=y)
+    curriculum.load_state_dict(state)
+    assert untouched(curriculum, state)
+    curriculum.load_state_dict(state)
+    assert untouched(curriculum, state)
+
+
+@pytest.mark.parametrize("name", ["Everything", "pipeline", "SPL by value"])
+def test_saving_at_once_after_a_resume_gives_the_same_state(name: str) -> None:
+    whole = train(name, save_at=EVERY_STEP)
+    for saved in whole.saved.values():
+        state = restore(saved)["curriculum"]
+        curriculum = gr.Curriculum(*METHODS[name](35), seed=0)
+        loader = curriculum.loader(Toy(35), 8)
+        curriculum.load_state_dict(state)
+        assert untouched(curriculum, state)
+        assert len(loader) >= 1
+        assert curriculum.metrics()["subset_size"] >= 1
+        assert untouched(curriculum, state)
+
+
+def test_state_holds_plain_values_and_tensors_on_the_cpu() -> None:
+    def kinds(value: Any) -> set[type]:
+        if isinstance(value, dict):
+            return set().union(*(kinds(each) for each in value.values()))
+        if isinstance(value, list):
+            return set().union(*(kinds(each) for each in value))
+        if isinstance(value, torch.Tensor):
+            assert value.device.type == "cpu"
+            assert not value.requires_grad
+            assert value.untyped_storage().nbytes() == value.nbytes, "a view saves its whole base"
+        return {type(value)}
+
+    allowed = {int, float, str, bool, type(None), torch.Tensor}
+    for name in ("Everything", "pipeline"):
+        for saved in train(name, save_at=EVERY_STEP).saved.values():
+            assert kinds(restore(saved)["curriculum"]) <= allowed
+
+
+def test_metrics_go_on_where_they_were() -> None:
+    def metrics(state: bytes | None) -> list[dict[str, float]]:
+        curriculum = gr.Curriculum(gr.PacedRandom(), seed=0)
+        loader = curriculum.loader(Toy(35), 8)
+        if state is not None:
+            curriculum.load_state_dict(restore(state)["curriculum"])
+        found = []
+        while curriculum.epoch < 3:
+            for x, _ in loader:
+                curriculum(x[:, 0])
+                found.append(curriculum.metrics())
+        return found
+
+    whole = train("PacedRandom", save_at=EVERY_STEP, epochs=1)
+    assert whole.saved
+    expected = metrics(None)
+    for step, saved in whole.saved.items():
+        state = restore(saved)["curriculum"]
+        own = gr.Curriculum(gr.PacedRandom(pace=METHODS["PacedRandom"](35)[0].pace), seed=0)  # type: ignore[attr-defined]
+        own.loader(Toy(35), 8)
+        own.load_state_dict(state)
+        # 40 % of 35 samples are visible in the first epoch; batches of 8.
+        seen = min(14, 8 * step)
+        assert own.metrics()["coverage"] == pytest.approx(seen / 35)
+    assert expected[-1]["overlap"] == expected[-1]["overlap"], "two epochs overlap by some number"
+
+
+# ---------------------------------------------------------------------------- refusals
+
+
+def _spl_state() -> dict[str, Any]:
+    return restore(train("SPL hard", save_at=(6,)).saved[6])["curriculum"]
+
+
+def _changed(state: dict[str, Any], *path: Any, to: Any = None, drop: bool = False) -> Any:
+    state = copy.deepcopy(state)
+    place = state
+    for key in path[:-1]:
+        place = place[key]
+    if drop:
+        del place[path[-1]]
+    else:
+        place[path[-1]] = to
+    return state
+
+
+BAD_STATES: dict[str, tuple[dict[str, Any], str]] = {
+    "size": ({"path": ("size",), "to": 36}, "state must be of 35 samples. Got 36"),
+    "version": ({"path": ("version",), "to": 2}, "state must be of version 1. Got version 2"),
+    "class": (
+        {"path": ("methods", 0, "class"), "to": "SPLD"},
+        r"state must be of the methods \['SPL'\]. Got \['SPLD'\]",
+    ),
+    "tables": (
+        {"path": ("methods", 0, "tables"), "to": {"other": torch.zeros(35)}},
+        r"state must be with the tables \['loss'\]",
+    ),
+    "shape": (
+        {"path": ("methods", 0, "tables", "loss"), "to": torch.zeros(35, 2)},
+        r"with 'loss' of SPL.* of shape \(35,\)",
+    ),
+    "dtype": (
+        {"path": ("methods", 0, "tables", "loss"), "to": torch.zeros(35, dtype=torch.float64)},
+        "dtype torch.float32",
+    ),
+    "method's own": (
+        {"path": ("methods", 0, "state", "first_threshold"), "drop": True},
+        r"state must be .*'first_threshold'",
+    ),
+    "no tables": ({"path": ("methods", 0, "tables"), "drop": True}, "state must be .*'tables'"),
+    "no state": ({"path": ("methods", 0, "state"), "drop": True}, "state must be .*'state'"),
+    **{
+        f"without {key}": ({"path": (key,), "drop": True}, f"state must be .*without .*'{key}'")
+        for key in (
+            *("version", "size", "seed", "epoch", "step", "world", "clock", "seen", "previous"),
+            *("methods", "position", "unmerged"),
+        )
+    },
+    **{
+        f"position without {key}": (
+            {"path": ("position", key), "drop": True},
+            f"state must be .*without .*'{key}'",
+        )
+        for key in ("consumed", "batch_in_epoch", "plan", "weights", "batch_scale")
+    },
+    **{
+        f"unmerged without {key}": (
+            {"path": ("unmerged", key), "drop": True},
+            f"state must be .*without .*'{key}'",
+        )
+        for key in ("log", "local")
+    },
+}
+
+
+@pytest.mark.parametrize("case", BAD_STATES)
+def test_a_state_that_does_not_fit_is_refused_by_name_and_changes_nothing(case: str) -> None:
+    change, message = BAD_STATES[case]
+    good = _spl_state()
+    bad = _changed(good, *change["path"], to=change.get("to"), drop=change.get("drop", False))
+    curriculum = gr.Curriculum(*METHODS["SPL hard"](35), seed=4)
+    loader = curriculum.loader(Toy(35), 8)
+    for x, _ in loader:
+        curriculum(x[:, 0] ** 2)
+        if curriculum.step == 3:
+            break
+    before = curriculum.state_dict()
+    with pytest.raises(ValueError, match=message):
+        curriculum.load_state_dict(bad)
+    assert untouched(curriculum, before)
+    curriculum.load_state_dict(good)
+    assert untouched(curriculum, good)
+
+
+def test_other_methods_are_refused_before_the_loader_is_made() -> None:
+    state = _spl_state()
+    with pytest.raises(ValueError, match=r"state must be of the methods \[\]. Got \['SPL'\]"):
+        gr.Curriculum().load_state_dict(state)
+    with pytest.raises(TypeError, match=r"state must be a dict from state_dict\(\). Got int"):
+        gr.Curriculum().load_state_dict(3)  # type: ignore[arg-type]
+    curriculum = gr.Curriculum(*METHODS["SPL hard"](35))
+    curriculum.load_state_dict(state)
+    with pytest.raises(ValueError, match="state must be of 36 samples. Got 35"):
+        curriculum.loader(Toy(36), 8)
+
+
+def test_saving_before_the_loader_is_made_is_refused() -> None:
+    with pytest.raises(RuntimeError, match="call curriculum.loader"):
+        gr.Curriculum(gr.SPL()).state_dict()
+
+
+def test_observations_between_epochs_are_saved_too() -> None:
+    def make() -> tuple[gr.Curriculum, Any]:
+        curriculum = gr.Curriculum(gr.SPL(), seed=0)
+        return curriculum, curriculum.loader(Toy(6), 3)
+
+    curriculum, _ = make()
+    # By index alone, outside of the loader: nothing but the log knows of it yet.
+    curriculum(torch.tensor([0.5, 0.25]), index=torch.tensor([4, 1]))
+    state = restore(dump(curriculum.state_dict()))
+    resumed, loader = make()
+    resumed.load_state_dict(state)
+    assert untouched(resumed, state)
+    for _ in range(2):  # the second pass ends the first one's epoch
+        for x, _ in loader:
+            first = resumed.index.tolist()
+            resumed(torch.full((len(x),), 0.75))
+            break
+    expected = [math.nan, 0.25, math.nan, math.nan, 0.5, math.nan]
+    for _ in loader:
+        break
+    losses = resumed.scores()["SPL.loss"]
+    for index, value in enumerate(expected):
+        if losses[index] != 0.75:
+            assert differences(float(losses[index]), value) == []
+    assert (losses[first] == 0.75).all()
+
+
+# ---------------------------------------------------------------------------- augmentation
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_seeded_augmentation_goes_on_with_the_same_samples(workers: int) -> None:
+    options: dict[str, Any] = {"noise": 0.5, "seed_augmentation": True, "epochs": 2}
+    whole = train("SPL hard", save_at=(3, 6), **options)
+    steps = (3, 6) if workers == 0 else (3,)
+    for step in steps:
+        rest = train(
+            "SPL hard",
+            state=whole.saved[step],
+            num_workers=workers,
+            persistent_workers=workers > 0,
+            **options,
+        )
+        assert_continues(whole, rest, step)
+        assert differences(rest.features, whole.features[step:]) == []
+    plain = train("SPL hard", noise=0.5, epochs=2)
+    again = train("SPL hard", noise=0.5, epochs=2)
+    assert differences(plain.features, again.features) != [], "it augments"
+
+
+def test_state_brings_its_seed_to_the_augmentation() -> None:
+    options: dict[str, Any] = {"noise": 0.5, "seed_augmentation": True, "epochs": 2}
+    whole = train("SPL hard", save_at=(3,), seed=5, **options)
+    for early in (False, True):
+        rest = train("SPL hard", state=whole.saved[3], seed=0, early=early, **options)
+        assert differences(rest.features, whole.features[3:]) == []
+        assert_continues(whole, rest, 3)
