@@ -121,12 +121,12 @@ def _serve(pipe: Any) -> None:
                 warnings.simplefilter("error")
                 answer = ("", _dump(function(rank, world, *args)))
         except BaseException:
-            # Sent while the group still stands, so the first to fail is the first to be heard.
             answer = (traceback.format_exc(), b"")
         pipe.send_bytes(pickle.dumps(answer))
-        if answer[0]:
-            return
-        dist.destroy_process_group()
+        # A rank that failed keeps its group until it is killed: were it gone, others would fail of
+        # its absence, and might be heard first.
+        if not answer[0]:
+            dist.destroy_process_group()
 
 
 def _dump(value: Any) -> bytes:

@@ -105,9 +105,9 @@ def _parser() -> Parser:
     compare.add_argument(
         "--epochs",
         type=int,
-        default=30,
+        default=20,
         metavar="N",
-        help="the step budget, in epochs of plain training (default: 30)",
+        help="the step budget, in epochs of plain training (default: 20)",
     )
     compare.add_argument(
         "--jobs", type=int, metavar="N", help="processes (default: one per processor)"

@@ -91,7 +91,7 @@ class Epochs:
         self._loader: weakref.ref[Any] | None = None
         self._token = 0
         self._pending: collections.deque[torch.Tensor] = collections.deque()
-        self._narrowed: torch.Tensor | None = None
+        self._narrowed: Taken | None = None
         self._last: tuple[torch.Tensor | None, Taken] | None = None
         self._observed_at: torch.Tensor | None = None
         self._read_ahead = False
@@ -260,7 +260,8 @@ class Epochs:
         taken = self._from_pending() if self._pending else None
         if taken is not None and torch.equal(index, taken.index):
             return taken
-        if self._last is not None:
+        # A closure repeats a batch before the next is drawn, unless something reads ahead.
+        if self._last is not None and (taken is None or self._read_ahead):
             before, last = self._last
             # Under a key two batches may hold the same samples; only the same tensor is a repeat.
             if torch.equal(index, last.index) and (given is before or not self._keyed):
@@ -288,11 +289,7 @@ class Epochs:
                 "out? Call curriculum.skip()."
             )
         if self._narrowed is not None:
-            count = self._narrowed.numel() * self.run.world
-            weights = self._plan_weights(self._narrowed)
-            return Taken(
-                self._narrowed, self._narrowed.numel(), count, weights, True, narrowed=True
-            )
+            return self._narrowed
         return self._described(self._pending[0], pending=True, advances=True)
 
     def _described(self, codes: torch.Tensor, *, pending: bool, advances: bool) -> Taken:
@@ -323,7 +320,10 @@ class Epochs:
 
     def narrow(self, positions: torch.Tensor) -> None:
         """Keep only some rows of the pending batch."""
-        self._narrowed = self._from_pending().index[positions.cpu()]
+        taken, positions = self._from_pending(), positions.cpu()
+        index, real = taken.index[positions], int((positions < taken.real).sum())
+        count, weights = real * self.run.world, self._plan_weights(index)
+        self._narrowed = Taken(index, real, count, weights, pending=True, narrowed=True)
 
     def commit(self, taken: Taken, given: torch.Tensor | None) -> None:
         """The call about ``taken`` (with the index it was given) succeeded: move on."""

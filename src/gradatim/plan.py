@@ -54,10 +54,10 @@ class Plan:
     def checksum(self) -> int:
         """An int64 that differs if index or order differ."""
         place = torch.arange(1, self.index.numel() + 1)
-        mixed = (self.index + 1) * (place * 0x9E3779B1 + 0x85EBCA6B)
+        mixed = (self.index + 1) * (place * 0x9E3779B1 + 0x85EBCA6B) * 0x3F58476D1CE4E5B9
         # Without this step the sum is linear, and many orders of a few samples share it.
-        mixed ^= mixed >> 29
-        return int((mixed * 0x3F58476D1CE4E5B9).sum())
+        mixed ^= mixed >> 31
+        return int((mixed * 0x14D049BB133111EB).sum())
 
     def share(self, start: int, world: int, rank: int) -> Iterator[int]:
         """This rank's samples from the plan's sample ``start`` on, in strides after selection.

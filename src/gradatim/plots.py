@@ -58,8 +58,8 @@ def learning_curves(panels: Panels, *, ylabel: str = "validation accuracy, %") -
             axis.fill_between(
                 steps, mean - spread, mean + spread, color=colour, alpha=0.1, linewidth=0
             )
-            # The first evaluations lie far below: they would flatten all that differs.
-            floors.append(mean[len(mean) // 4 :].min() - 2 * spread.mean())
+            # Early evaluations lie far below: shown in full, they would flatten what differs.
+            floors.append((mean - 2 * spread)[len(mean) // 2 :].min())
         if floors:
             axis.set_ylim(bottom=min(floors))
     return _with_legend(figure, axes)

@@ -326,7 +326,7 @@ def train(
             given = {"index": codes if keyed else None, "logits": logits, "targets": y}
             if call:
                 loss = curriculum(losses, **given)
-                trace.weights.append([float(loss)])
+                trace.weights.append([float(loss.detach())])
             else:
                 weights, scale = curriculum.weigh(losses, **given)
                 trace.weights.append((weights.detach() * scale).tolist())
@@ -376,3 +376,52 @@ def differences(left: Any, right: Any, at: str = "") -> list[str]:
         return [found for number, pair in pairs for found in differences(*pair, f"{at}/{number}")]
     same = left == right or (left != left and right != right)
     return [] if same else [f"{at}: {left!r} != {right!r}"]
+
+
+def train_all(rank: int, world: int, runs: list[dict[str, Any]]) -> list[Trace]:
+    """One trace per run, for `run_ranks`: starting ranks costs more than all of these runs."""
+    return [train(**run) for run in runs]
+
+
+def tables(trace: Trace) -> dict[str, torch.Tensor]:
+    """Every table and scalar of every method as the run left it."""
+    return {
+        f"{number}.{saved['class']}.{name}": values
+        for number, saved in enumerate(trace.final["curriculum"]["methods"])
+        for name, values in saved["tables"].items()
+    }
+
+
+def assert_equal_one(ranks: list[Trace], one: Trace, *, after: int = 0) -> None:
+    """Several processes did what one did: rows, weights, tables, parameters.
+
+    `after`: the ranks resumed after this step of `one`.
+    """
+    world = len(ranks)
+    for trace in ranks:
+        assert trace.steps == one.steps[after:]
+        assert differences(tables(trace), tables(ranks[0])) == [], "ranks differ"
+        assert differences(trace.parameters, ranks[0].parameters) == [], "ranks differ"
+    for step, rows in enumerate(one.codes[after:]):
+        weights = torch.tensor(one.weights[after + step], dtype=torch.float64)
+        assert len({len(trace.codes[step]) for trace in ranks}) == 1, "batches of equal length"
+        for rank, trace in enumerate(ranks):
+            # The plan in strides, so that any prefix of it is what all ranks saw together.
+            assert trace.real()[step] == rows[rank::world], f"step {step} of rank {rank}"
+            real = len(trace.real()[step])
+            own = torch.tensor(trace.weights[step], dtype=torch.float64)
+            if len(own) == len(trace.codes[step]):
+                assert own[real:].eq(0).all(), "padding has weight 0"
+                # Gradients are averaged over ranks, hence the world.
+                torch.testing.assert_close(own[:real] / world, weights[rank::world])
+    for name, values in tables(one).items():
+        found = tables(ranks[0])[name]
+        if name.endswith("SuperLoss.tau"):  # means over ranks, rounded otherwise
+            torch.testing.assert_close(found, values, rtol=1e-12, atol=0)
+        else:
+            assert differences(found, values, name) == []
+    for found, values in zip(ranks[0].parameters, one.parameters, strict=True):
+        torch.testing.assert_close(found, values, rtol=1e-9, atol=1e-12)
+    for key in ("seen", "previous", "epoch", "step"):
+        left, right = (trace.final["curriculum"][key] for trace in (ranks[0], one))
+        assert differences(left, right, key) == []

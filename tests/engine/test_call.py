@@ -148,7 +148,7 @@ def test_all_weights_zero_is_a_loss_of_zero_not_nan() -> None:
         losses = batch.clone().requires_grad_()
         loss = curriculum(losses)
         loss.backward()
-        assert float(loss) == 0.0
+        assert loss.item() == 0.0
         assert losses.grad is not None
         assert losses.grad.tolist() == [0.0] * 4
 

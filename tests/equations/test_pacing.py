@@ -140,6 +140,12 @@ def test_phases_that_are_due_on_paper_are_not_lost_to_rounding() -> None:
     assert FixedExponential(start_fraction=0.1, increase=2, every_epochs=0.1)(0.3) == 0.8
 
 
+def test_more_phases_than_a_float_can_count_are_all_of_them() -> None:
+    assert BabySteps(buckets=3, epochs_per_bucket=1e-200)(1e200) == 1.0
+    assert FixedExponential(every_epochs=1e-200)(1e200) == 1.0
+    assert OnePass(buckets=3, epochs_per_bucket=1e-200).window(1e200) == (0.0, 1.0)
+
+
 def test_one_pass_drops_earlier_buckets_and_ends_with_everything() -> None:
     pace = OnePass(buckets=4, epochs_per_bucket=2)
     quarters = [(0.0, 0.25), (0.25, 0.5), (0.5, 0.75), (0.75, 1.0)]

@@ -280,6 +280,7 @@ def test_what_is_no_number_is_a_type_error(call: Callable[[], object]) -> None:
 def test_annotator_agreement_by_hand() -> None:
     votes = torch.tensor([[3, 1, 1]])
     close(scores.annotator_agreement(votes), [0.4])
+    close(scores.annotator_agreement(votes.roll(1, 1)), [0.4])  # the majority, not the first
     close(scores.annotator_agreement(votes, torch.tensor([0])), [0.4])
     close(scores.annotator_agreement(votes, torch.tensor([2])), [0.8])
     close(scores.annotator_agreement(votes, kind="entropy"), [0.864974])

@@ -20,7 +20,7 @@ __all__ = ["BASELINE", "CONTROLS", "CURRICULA", "Context", "Recipe", "teacher_sc
 
 BASELINE = "uniform"
 CONTROLS = (BASELINE, "paced_random")
-START_FRACTION = 0.2
+START_FRACTION = 0.5  # where Kumar et al. (2010) start self-paced learning
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Context:
     Example:
         >>> samples = Samples(torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64))
         >>> Context(samples, seed=0, budget_epochs=30).pace()
-        Linear(start_fraction=0.2, epochs=25.0)
+        Linear(start_fraction=0.5, epochs=20.0)
     """
 
     training: Samples

@@ -89,9 +89,9 @@ class Plan:
     curricula: Sequence[str] = tuple(CURRICULA)
     settings: Sequence[str] = tuple(SETTINGS)
     seeds: int = 8
-    epochs: int = 30
+    epochs: int = 20
     batch_size: int = 64
-    learning_rate: float = 0.1
+    learning_rate: float = 0.15
     evaluations: int = 20
     alpha: float = 0.05
     margin: float = 0.01

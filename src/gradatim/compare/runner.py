@@ -89,12 +89,23 @@ def finished_cells(plan: Plan, out: Path) -> dict[Cell, dict[str, Any]]:
     Returns:
         Results by cell, in the plan's order.
 
+    Raises:
+        ValueError: a result is not what was written.
+
     Example:
         >>> finished_cells(Plan(), Path("a folder that is missing"))
         {}
     """
     paths = {cell: out / cell.folder / RESULT for cell in plan.cells()}
-    return {cell: json.loads(path.read_text()) for cell, path in paths.items() if path.exists()}
+    return {cell: _read(path) for cell, path in paths.items() if path.exists()}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        cause = "Was it edited? Remove it, and that cell runs again."
+        raise refusal("result", "JSON as it was written", path, cause) from error
 
 
 def run_cells(plan: Plan, out: Path, *, jobs: int) -> Iterator[Failure | None]:

@@ -291,7 +291,7 @@ def mcnemar(correct_a: Any, correct_b: Any, *, exact: bool | None = None) -> McN
     Example:
         >>> a = [True] * 2 + [False] * 8
         >>> b = [False] * 2 + [True] * 8
-        >>> mcnemar(a, b).p_value
+        >>> round(mcnemar(a, b).p_value, 6)
         0.109375
 
     Caveats:

@@ -12,12 +12,13 @@ from gradatim.compare.extras import needs_extra
 from gradatim.compare.plan import Plan
 from gradatim.compare.power import smallest_sign_flip_p
 from gradatim.compare.results import Row
+from gradatim.compare.verdicts import probability
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-__all__ = ["console", "probability", "progress", "show_plan", "show_results", "table"]
+__all__ = ["console", "progress", "show_plan", "show_results", "table"]
 
 PIPE_WIDTH = 100
 STYLES = {"helps": "green", "hurts": "red", "equivalent": "cyan", "not enough evidence": "dim"}
@@ -45,24 +46,6 @@ def console(*, stderr: bool = False) -> Console:
     if not opened.is_terminal:
         opened = Console(stderr=stderr, highlight=False, width=PIPE_WIDTH)
     return opened
-
-
-def probability(p: float) -> str:
-    """Write a p-value in at most five characters.
-
-    Args:
-        p: in [0, 1].
-
-    Returns:
-        Three decimals without the leading zero.
-
-    Example:
-        >>> probability(0.0421), probability(0.00002), probability(1.0)
-        ('.042', '<.001', '1')
-    """
-    if p < 0.0005:
-        return "<.001"
-    return f"{p:.3f}".lstrip("0") if p < 0.9995 else "1"
 
 
 def show_plan(plan: Plan, screen: Console, *, finished: int) -> None:
@@ -165,7 +148,7 @@ def table(plan: Plan, setting: str, rows: Sequence[Row]) -> Table:
 def _line(plan: Plan, row: Row) -> list[str]:
     forward = row.samples.get("forward", 0) + row.samples.get("survey", 0)
     budget = f"{forward / 1000:.0f}k/{row.samples.get('backward', 0) / 1000:.0f}k"
-    accuracy = f"{100 * row.mean:.2f} ± {100 * row.deviation:.2f}"
+    accuracy = f"{100 * row.mean:.1f} ± {100 * row.deviation:.1f}"
     found = row.comparison
     if found is None:
         missing = "(baseline)" if row.curriculum == BASELINE else "too few seeds"
@@ -177,7 +160,7 @@ def _line(plan: Plan, row: Row) -> list[str]:
     return [
         row.curriculum,
         accuracy,
-        f"{100 * found.t_test.difference:+.2f} [{low:+.2f}, {high:+.2f}]".replace("[", r"\["),
+        f"{100 * found.t_test.difference:+.1f} [{low:+.1f}, {high:+.1f}]".replace("[", r"\["),
         probability(found.t_test.p_value),
         probability(found.sign_flip.p_value),
         probability(found.p_holm),
@@ -203,17 +186,16 @@ def show_results(plan: Plan, summary: Mapping[str, Sequence[Row]], screen: Conso
         screen.print(table(plan, setting, rows))
         for row in rows:
             if row.comparison is not None:
-                sentence = row.comparison.sentence(row.curriculum)
-                screen.print(sentence, style=STYLES[row.comparison.verdict], markup=False)
+                screen.print(row.comparison.sentence(row.curriculum), markup=False)
     family = len(plan.curricula) - 1
     screen.print()
     screen.print(
         f"Test accuracy in percent, mean ± standard deviation over {plan.seeds} seeds; difference "
-        f"to {BASELINE} in points, paired by seed, with its 95 % interval. p: paired t-test, exact "
-        f"sign-flip test, and the t-test after Holm over the {family} curricula of a table, on "
-        f"which the verdict rests (level {plan.alpha:g}). Everyone took the same number of steps; "
-        "the checkpoint was chosen on validation data and the test set opened once per run. "
-        "Samples per run: forward, surveys included / backward.",
+        f"to {BASELINE} in points, paired by seed, with its 95 % interval. p: paired t-test; "
+        f"sign-flip test; t-test after Holm over the {family} curricula of a table, on which the "
+        f"verdict rests (level {plan.alpha:g}). Everyone took the same number of steps; the "
+        "checkpoint was chosen on validation data and the test set opened once per run. Samples "
+        "per run: forward (with surveys) / backward.",
         style="dim",
         markup=False,
     )

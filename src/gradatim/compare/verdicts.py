@@ -19,7 +19,7 @@ from gradatim.compare.statistics import (
 )
 from gradatim.validation import check_number
 
-__all__ = ["Comparison", "Verdict", "judge"]
+__all__ = ["Comparison", "Verdict", "judge", "probability"]
 
 Verdict: TypeAlias = Literal["helps", "hurts", "equivalent", "not enough evidence"]
 
@@ -60,28 +60,41 @@ class Comparison:
             scale: factor on scores before they are printed; 100 makes accuracies percent.
 
         Returns:
-            A sentence with the difference, its interval and what the verdict rests on.
+            A sentence with the difference and its 95 % interval.
 
         Example:
             >>> pairs = {"new": ([0.3, 0.5, 0.7], [0.3, 0.5, 0.6])}
             >>> print(judge(pairs, alpha=0.05, margin=0.01)["new"].sentence("new"))
-            new: not enough evidence (+3.3 points, 95 % interval -11.0 to +17.7, ...
+            new: not enough evidence: +3.3 points, from -11.0 to +17.7; this plan finds 18.8 ...
         """
         low, high = (scale * bound for bound in self.t_test.interval)
-        size = f"{scale * self.t_test.difference:+.1f} {unit}"
-        interval = f"95 % interval {low:+.1f} to {high:+.1f}"
+        size = f"{scale * self.t_test.difference:+.1f} {unit}, from {low:+.1f} to {high:+.1f}"
         if self.verdict in ("helps", "hurts"):
-            return f"{name} {self.verdict}: {size}, {interval}, p = {self.p_holm:.2g} after Holm."
+            return f"{name} {self.verdict}: {size} (p = {probability(self.p_holm)} after Holm)."
         if self.verdict == "equivalent":
-            within = f"within {scale * self.equivalence.margin:g} {unit}"
-            return (
-                f"{name} is equivalent {within}: {size}, {interval}, "
-                f"p = {self.equivalence.p_value:.2g} for a larger difference."
-            )
-        return (
-            f"{name}: not enough evidence ({size}, {interval}, p = {self.p_holm:.2g} after Holm; "
-            f"this plan finds {scale * self.detectable:.1f} {unit} four times in five)."
-        )
+            margin = f"{scale * self.equivalence.margin:g}"
+            within = f"{margin} {unit.rstrip('s') if margin == '1' else unit}"
+            return f"{name} is equivalent within {within}: {size}."
+        found = f"{scale * self.detectable:.1f}"
+        return f"{name}: not enough evidence: {size}; this plan finds {found} four times in five."
+
+
+def probability(p: float) -> str:
+    """Write a p-value in at most five characters.
+
+    Args:
+        p: in [0, 1].
+
+    Returns:
+        Three decimals without the leading zero.
+
+    Example:
+        >>> probability(0.0421), probability(0.00002), probability(1.0)
+        ('.042', '<.001', '1')
+    """
+    if p < 0.0005:
+        return "<.001"
+    return f"{p:.3f}".lstrip("0") if p < 0.9995 else "1"
 
 
 def judge(

@@ -13,6 +13,7 @@ from gradatim.pacing import Linear, Pace
 from gradatim.scores import cdf
 from gradatim.selection import balanced_prefix, order_by, prefix_size
 from gradatim.validation import as_vector, check_choice, check_number, refusal
+from gradatim.weighting.inputs import read_groups
 
 __all__ = ["PacedRandom", "Predefined"]
 
@@ -93,7 +94,7 @@ class Predefined(Method):
         self.pace = pace
         self.order: Order = order
         self.mode: Mode = mode
-        self.balanced = None if balanced is None else torch.as_tensor(balanced).cpu()
+        self.balanced = None if balanced is None else read_groups(balanced, name="balanced").cpu()
         if self.balanced is not None and mode != "subset":
             raise refusal("mode", "'subset' with balanced=", repr(mode))
         if mode == "window" and width is None and not hasattr(pace, "window"):

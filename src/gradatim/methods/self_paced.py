@@ -24,7 +24,7 @@ class SelfPaced(Method):
         pace = Linear(start_fraction=0.5, epochs=10) if pace is None else pace
         if not callable(pace):
             raise TypeError(str(refusal("pace", "callable, as in gradatim.pacing", repr(pace))))
-        self.pace = pace
+        self.pace: Pace | None = pace
         self.warmup_epochs = check_count("warmup_epochs", warmup_epochs)
         if survey_every_epochs is not None:
             check_count("survey_every_epochs", survey_every_epochs, at_least=1)
@@ -56,6 +56,7 @@ class SelfPaced(Method):
         if epoch < self.warmup_epochs:
             return 1.0
         t = float(epoch - self.warmup_epochs)
+        assert self.pace is not None, "a method without a pace calculates its own fraction"
         return check_number("pace(t)", float(self.pace(t)), above=0, at_most=1)
 
     def _losses(self, pool: Pool, run: Run) -> torch.Tensor:

@@ -100,6 +100,8 @@ class SPL(SelfPaced):
             raise refusal("growth", "None where a pace is given", growth, "Pace by one of them.")
         self.form: Form = form
         self.growth = None if growth is None else check_number("growth", growth, above=1)
+        if growth is not None:
+            self.pace = None  # or the repr would show the default, which growth excludes
         self.start_fraction = check_number("start_fraction", start_fraction, above=0, at_most=1)
         self.power = check_number("power", power, above=1)
         self.ratio = check_number("ratio", ratio, above=0, below=1)

@@ -10,8 +10,9 @@ from gradatim.method import Pool, Run
 from gradatim.methods.self_paced import SelfPaced
 from gradatim.pacing import Pace
 from gradatim.selection import prefix_size
-from gradatim.validation import as_vector, check_count, check_number, refusal
+from gradatim.validation import check_count, check_number, refusal
 from gradatim.weighting import spld_by_count
+from gradatim.weighting.inputs import read_groups
 
 __all__ = ["SPLD"]
 
@@ -67,7 +68,7 @@ class SPLD(SelfPaced):
         survey_every_epochs: int | None = None,
     ) -> None:
         super().__init__(pace, warmup_epochs, survey_every_epochs)
-        self.groups = as_vector("groups", groups, dtype=torch.int64).cpu()
+        self.groups = read_groups(groups).cpu()
         self.gamma = check_number("gamma", gamma, at_least=0)
         self.gamma_growth = check_number("gamma_growth", gamma_growth, above=0)
         self.min_group_size = check_count("min_group_size", min_group_size, at_least=1)

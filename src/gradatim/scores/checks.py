@@ -8,7 +8,47 @@ import torch
 
 from gradatim.validation import check_finite, refusal
 
-__all__ = ["as_labels", "as_matrix", "as_probabilities"]
+__all__ = ["as_labels", "as_matrix", "as_probabilities", "as_tensor", "check_callable"]
+
+
+def as_tensor(
+    name: str, values: Any, rule: str, *, device: torch.device | None = None
+) -> torch.Tensor:
+    """Return ``values`` as a detached tensor, or refuse what cannot be read as one.
+
+    Args:
+        name: what the user calls it.
+        values: a tensor, array or nested sequence of numbers.
+        rule: what it must be, completing "must be ...".
+        device: where to put it; None leaves it where it is.
+
+    Raises:
+        TypeError: ``values`` cannot be read as numbers.
+
+    Example:
+        >>> as_tensor("images", "cat.png", "a uint8 tensor")
+        Traceback (most recent call last):
+        TypeError: images must be a uint8 tensor. Got str.
+    """
+    try:
+        return torch.as_tensor(values, device=device).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(str(refusal(name, rule, type(values).__name__))) from error
+
+
+def check_callable(name: str, value: Any) -> None:
+    """Refuse what cannot be called.
+
+    Raises:
+        TypeError: ``value`` is not callable.
+
+    Example:
+        >>> check_callable("score", "margin")
+        Traceback (most recent call last):
+        TypeError: score must be callable. Got 'margin'.
+    """
+    if not callable(value):
+        raise TypeError(str(refusal(name, "callable", repr(value))))
 
 
 def as_matrix(name: str, values: torch.Tensor | Any, *, columns: int = 1) -> torch.Tensor:
@@ -37,11 +77,7 @@ def as_matrix(name: str, values: torch.Tensor | Any, *, columns: int = 1) -> tor
         Traceback (most recent call last):
         ValueError: logits must be of shape (n, C) with C at least 1. Got a tensor of shape (3,) ...
     """
-    try:
-        matrix = torch.as_tensor(values).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        kind = type(values).__name__
-        raise TypeError(f"{name} must be a matrix of numbers. Got {kind}.") from error
+    matrix = as_tensor(name, values, "a matrix of numbers")
     if matrix.ndim != 2 or matrix.shape[1] < columns:
         narrow = matrix.ndim == 1 or (matrix.ndim == 2 and matrix.shape[1] == 1)
         cause = "One value for two classes? Give a column for each." if narrow else ""
@@ -130,11 +166,7 @@ def as_labels(
         Traceback (most recent call last):
         ValueError: targets must be class numbers in [0, 3). Got -100 at index [1]. Ignored ...
     """
-    try:
-        labels = torch.as_tensor(values, device=device).detach()
-    except (TypeError, ValueError, RuntimeError) as error:
-        kind = type(values).__name__
-        raise TypeError(f"{name} must be class numbers, one per sample. Got {kind}.") from error
+    labels = as_tensor(name, values, "class numbers, one per sample", device=device)
     if labels.ndim != 1 or (size is not None and labels.numel() != size):
         raise refusal(name, f"of shape ({'n' if size is None else size},)", labels)
     if labels.numel() == 0:  # an empty sequence is read as floats

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from gradatim.scores.checks import as_labels
+from gradatim.scores.checks import as_labels, check_callable
 from gradatim.scores.outputs import confidence
+from gradatim.selection.partial import check_generator, permutation
 from gradatim.validation import check_count, refusal
 
 __all__ = ["out_of_fold", "stratified_folds"]
@@ -55,7 +56,7 @@ def stratified_folds(
         got = f"{int(counts[scarce])} of class {int(classes[scarce])}"
         cause = "Take fewer folds, or merge or drop the rare classes."
         raise refusal("labels", f"at least {folds} of every class, one per fold", got, cause)
-    shuffled = torch.randperm(size, generator=generator, device=generator.device).to(device)
+    shuffled = permutation(size, check_generator(generator)).to(device)
     order = shuffled[torch.argsort(classes_of[shuffled], stable=True)]
     fold = torch.empty_like(classes_of)
     fold[order] = torch.arange(size, device=device) % folds
@@ -114,6 +115,7 @@ def out_of_fold(
         Northcutt, Jiang, Chuang, Confident Learning: Estimating Uncertainty in Dataset Labels,
         JAIR 2021 (`northcutt2021`).
     """
+    check_callable("fit_predict", fit_predict)
     truth = as_labels("labels", labels)
     fold = stratified_folds(truth, folds, generator=generator).cpu()
     classes = int(truth.max()) + 1

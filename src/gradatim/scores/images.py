@@ -14,6 +14,7 @@ from typing import Literal
 
 import torch
 
+from gradatim.scores.checks import as_tensor
 from gradatim.validation import as_vector, check_choice, check_count, check_index, refusal
 
 __all__ = ["annotation_complexity", "compressed_bits", "gradient_magnitude", "grey_entropy"]
@@ -184,7 +185,7 @@ def annotation_complexity(
     """
     check_choice("kind", kind, ["count", "inverse_area"])
     size = check_count("size", size, at_least=1)
-    index = torch.as_tensor(index)
+    index = as_tensor("index", index, "int64 positions of images")
     check_index("index", index, size)
     vector = as_vector("areas", areas, size=index.numel(), above=0, dtype=torch.float64)
     counts = torch.bincount(index, minlength=size).to(torch.float64)
@@ -199,7 +200,7 @@ def _grey_blocks(
 ) -> Iterator[torch.Tensor]:
     """Check the images, then yield them in grey, uint8 (b, H, W), a bounded number at a time."""
     check_choice("channels", channels, ["none", "first", "last"])
-    images = torch.as_tensor(images)
+    images = as_tensor("images", images, "a uint8 tensor or array")
     layout = {"none": "(n, H, W)", "first": "(n, C, H, W)", "last": "(n, H, W, C)"}[channels]
     if images.dtype != torch.uint8:
         cause = "Fractions of 1? Multiply by 255, round and call .to(torch.uint8)."

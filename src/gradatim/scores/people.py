@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from gradatim.scores.checks import as_labels, as_matrix
-from gradatim.validation import as_vector, check_choice, refusal
+from gradatim.validation import as_vector, check_choice, check_count, refusal
 
 __all__ = ["annotator_agreement", "human"]
 
@@ -36,6 +36,8 @@ def human(values: torch.Tensor | Sequence[float], size: int | None = None) -> to
     Differences from the paper:
         No paper.
     """
+    if size is not None:
+        check_count("size", size, at_least=1)
     vector = as_vector("values", values, size=size)
     if vector.numel() == 0:
         raise refusal("values", "one value per sample, at least one", "none")

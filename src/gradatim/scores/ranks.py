@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from gradatim.selection.partial import check_generator, permutation
 from gradatim.validation import as_vector, refusal
 
 __all__ = ["cdf", "rank"]
@@ -43,7 +44,7 @@ def rank(scores: torch.Tensor, *, generator: torch.Generator | None = None) -> t
     if generator is None:
         inverse, counts, last = _ties(vector)
         return (last - (counts - 1) / 2)[inverse] / size
-    shuffled = torch.randperm(size, generator=generator, device=generator.device).to(vector.device)
+    shuffled = permutation(size, check_generator(generator)).to(vector.device)
     order = shuffled[torch.argsort(vector[shuffled], stable=True)]
     ranks = torch.empty(size, dtype=torch.float64, device=vector.device)
     ranks[order] = torch.arange(1, size + 1, dtype=torch.float64, device=vector.device) / size

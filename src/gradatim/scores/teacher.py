@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from gradatim.scores.checks import check_callable
 from gradatim.scores.outputs import loss
 from gradatim.validation import as_vector, check_count, check_finite, refusal
 
@@ -81,6 +82,9 @@ def from_model(
     if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
         rule = "a data set with a length and items"
         raise TypeError(str(refusal("dataset", rule, type(dataset).__name__)))
+    check_callable("score", score)
+    if forward is not None:
+        check_callable("forward", forward)
     size = len(dataset)  # pyright: ignore[reportArgumentType]
     if size == 0:
         raise refusal("dataset", "not empty", "a length of 0")

@@ -66,7 +66,7 @@ def length(
         Platanios et al., Competence-based Curriculum Learning for Neural Machine Translation,
         NAACL 2019, section 2.1 (`platanios2019`).
     """
-    if isinstance(special, str):
+    if isinstance(special, str) or not isinstance(special, Collection):
         raise refusal("special", "a collection of tokens", repr(special), "Put it into a tuple?")
     if isinstance(texts, np.ndarray) and texts.ndim == 2:
         texts = torch.as_tensor(texts)
@@ -172,6 +172,8 @@ def _split(
     if isinstance(texts, str):
         rule = "several texts, not one string"
         raise TypeError(str(refusal(name, rule, repr(texts[:40]), "Put it into a list?")))
+    if not isinstance(texts, Iterable):
+        raise TypeError(str(refusal(name, "a sequence of texts", type(texts).__name__)))
     return (_tokens(text, tokenizer, name) for text in texts)
 
 

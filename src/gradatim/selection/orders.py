@@ -161,7 +161,7 @@ def balanced_prefix(
         int64, the visible part of ``order`` in the same order.
 
     Raises:
-        TypeError: ``fraction`` is not a real number.
+        TypeError: ``fraction`` is not a real number, ``order`` no tensor, ``labels`` no numbers.
         ValueError: ``order`` is not int64 positions into ``labels``, ``labels`` are not whole
             numbers, or ``fraction`` is outside its range.
 
@@ -170,9 +170,16 @@ def balanced_prefix(
         >>> balanced_prefix(order, [7, 7, 0, 7, 0, 7], 0.5)
         tensor([4, 0, 1])
     """
-    groups = torch.as_tensor(labels, device=order.device)
+    if not isinstance(order, torch.Tensor):
+        kind = type(order).__name__
+        raise TypeError(str(refusal("order", "an int64 tensor of positions", kind)))
+    rule = "whole numbers, one per sample"
+    try:
+        groups = torch.as_tensor(labels, device=order.device)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(str(refusal("labels", rule, type(labels).__name__))) from error
     if groups.ndim != 1 or groups.is_floating_point() or groups.is_complex():
-        raise refusal("labels", "whole numbers, one per sample", groups)
+        raise refusal("labels", rule, groups)
     check_index("order", order, groups.numel())
     prefix_size(fraction, 1)  # refuses a bad fraction even where there is nothing to take
     _, classes, sizes = groups[order].unique(return_inverse=True, return_counts=True)

@@ -26,6 +26,7 @@ def check_curriculum(weights: torch.Tensor | Sequence[Sequence[float]]) -> None:
         weights: W, (T, n), one row per epoch, in [0, 1], with a positive sum in each row.
 
     Raises:
+        TypeError: ``weights`` cannot be read as numbers.
         ValueError: a condition fails: the message names it and the first epoch, counted from 0,
             at which it does; or ``weights`` is no such schedule.
 
@@ -43,9 +44,13 @@ def check_curriculum(weights: torch.Tensor | Sequence[Sequence[float]]) -> None:
         Bengio, Louradour, Collobert and Weston, Curriculum learning, ICML 2009, section 3
         [bengio2009].
     """
-    schedule = torch.as_tensor(weights, dtype=torch.float64).detach()
+    rule = "numbers of shape (epochs, samples)"
+    try:
+        schedule = torch.as_tensor(weights, dtype=torch.float64).detach()
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TypeError(str(refusal("weights", rule, type(weights).__name__))) from error
     if schedule.ndim != 2 or not schedule.numel():
-        raise refusal("weights", "of shape (epochs, samples)", schedule)
+        raise refusal("weights", rule, schedule)
     low, high = (float(bound) for bound in schedule.aminmax())
     if not (low >= 0 and high <= 1):
         raise refusal("weights", "in [0, 1] everywhere", f"values from {low} to {high}")

@@ -8,7 +8,10 @@ Ten lines check a method of your own, with or without a test framework:
     ...     def plan(self, pool, run):
     ...         return pool.keep(torch.arange(run.epoch % 2, pool.index.numel(), 2))
     >>> testing.check_method(testing.Example(
-    ...     build=lambda problem: EveryOther(), neutral="half of the data is always left out", bad={}))
+    ...     build=lambda problem: EveryOther(),
+    ...     neutral="it always leaves out half of the data",
+    ...     bad={},
+    ... ))
     Traceback (most recent call last):
     AssertionError: relabelling: relabelling the samples changes more than their labels: ...
 

@@ -145,7 +145,7 @@ def bad_vectors(
     """Values that are not one number per sample.
 
     Args:
-        size: the right length, at least 2; None where any will do.
+        size: the right length, at least 2 (a `Problem` has 60 samples); None where any will do.
         whole: good values are whole numbers: groups, labels.
         at_least: inclusive lower bound of good values.
         above: exclusive lower bound of good values.
@@ -157,7 +157,7 @@ def bad_vectors(
         >>> [value for value in bad_vectors(3).values if isinstance(value, str)]
         ['easy']
     """
-    length = 3 if size is None else size
+    length = 60 if size is None else size
     good = torch.arange(1, length + 1)
     good = good if whole else good.to(torch.float32)
     values: list[Any] = ["easy", object(), good[0], good.unsqueeze(1), good.to(torch.complex64)]

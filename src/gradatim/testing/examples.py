@@ -94,8 +94,8 @@ class PartExample:
 
     Args:
         part: the function.
-        arguments: ``arguments(problem) -> dict``, every argument but ``generator``, fresh at each
-            call. What has one value per sample must come from the `Problem`.
+        arguments: ``arguments(problem) -> dict``, fresh at each call. What has one value per sample
+            must come from the `Problem`. A ``generator`` that is not among them is made by seed.
         bad: per parameter the values it must refuse, or the reason why it takes anything.
         low: lower bound of the values returned, or None.
         high: upper bound of the values returned, or None.
@@ -131,14 +131,13 @@ class PartExample:
     def call(self, problem: Problem, *, seed: int = 0, **changed: Any) -> Any:
         """The result on ``problem``, with a generator of ``seed`` where the part takes one."""
         arguments = {**self.arguments(problem), **changed}
-        if self.seeded and "generator" not in arguments:
+        if "generator" in self.bad and "generator" not in arguments:
             arguments["generator"] = torch.Generator().manual_seed(seed)
         return self.part(**arguments)
 
-    @property
-    def seeded(self) -> bool:
-        """Whether the part takes a generator."""
-        return "generator" in self.bad
+    def seeded(self, problem: Problem) -> bool:
+        """Whether `call` hands over a generator: the part takes one, and the arguments lack it."""
+        return "generator" in self.bad and "generator" not in self.arguments(problem)
 
 
 @dataclass(frozen=True, kw_only=True)

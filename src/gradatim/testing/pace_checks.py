@@ -6,6 +6,7 @@ import copy
 import math
 import pickle
 from collections.abc import Callable
+from itertools import pairwise
 
 from gradatim.testing.bad_values import bad_numbers, check_refusals
 from gradatim.testing.differences import failing
@@ -35,7 +36,7 @@ def check_pace_rises(example: PaceExample) -> None:
     """The visible fraction never shrinks."""
     pace = example.build()
     times = _times(example)
-    for earlier, later in zip(times, times[1:], strict=False):
+    for earlier, later in pairwise(times):
         assert pace(earlier) <= pace(later), (
             f"c({earlier}) = {pace(earlier)} is above c({later}) = {pace(later)}"
         )

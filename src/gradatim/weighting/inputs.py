@@ -124,9 +124,17 @@ def read_scalar(
 
 
 def read_groups(
-    groups: torch.Tensor | Sequence[int], losses: torch.Tensor, *, name: str = "groups"
+    groups: torch.Tensor | Sequence[int],
+    losses: torch.Tensor | None = None,
+    *,
+    name: str = "groups",
 ) -> torch.Tensor:
-    """Return whole-number group ids as int64 (B,) on the losses' device.
+    """Return whole-number group ids as int64, one per loss and on the losses' device.
+
+    Args:
+        groups: (B,) of any integer dtype.
+        losses: (B,); None leaves length and device open, until the samples are known.
+        name: the parameter's name.
 
     Raises:
         TypeError: ``groups`` cannot be read as numbers.
@@ -147,8 +155,9 @@ def read_groups(
     # An empty list arrives as float32; there is nothing in it to be wrong.
     if ids.dtype not in _WHOLE and ids.numel():
         raise refusal(name, "whole numbers, one per sample", ids)
-    ids = as_vector(name, ids, size=losses.numel(), dtype=torch.int64, finite=False)
-    return ids.to(losses.device)
+    size = None if losses is None else losses.numel()
+    ids = as_vector(name, ids, size=size, dtype=torch.int64, finite=False)
+    return ids if losses is None else ids.to(losses.device)
 
 
 def read_order(order: torch.Tensor | Sequence[float], losses: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,286 @@
+"""What happens in one call of a curriculum: find the rows, check, weigh, remember, move on."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+
+from gradatim import distributed
+from gradatim.clock import Clock
+from gradatim.epochs import Epochs, Taken
+from gradatim.method import Batch, Method, overrides
+from gradatim.validation import check_count, check_finite, refusal
+
+__all__ = ["Steps"]
+
+
+def _mixed(targets: Any) -> bool:
+    """Whether targets are distributions (rows that sum to 1) between one-hot ones."""
+    if not isinstance(targets, torch.Tensor) or targets.ndim != 2:
+        return False
+    if not targets.is_floating_point():
+        return False
+    soft = ((targets > 0) & (targets < 1)).any()
+    # Rounding of half precision; regression and several labels at once do not sum to 1.
+    close = ((targets >= 0).all(1) & ((targets.sum(1) - 1).abs() < 0.02)).all()
+    return bool(soft & close)
+
+
+class Steps:
+    """The calls of one curriculum; see `gradatim.Curriculum` for what a user sees.
+
+    Args:
+        methods: the curriculum's methods, in order.
+        epochs: where training stands.
+        clock: the learning rate and the summed one.
+        criterion: the usual per-sample losses; None is cross-entropy.
+    """
+
+    def __init__(
+        self,
+        methods: Sequence[Method],
+        epochs: Epochs,
+        clock: Clock,
+        criterion: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] | None,
+    ) -> None:
+        self.methods = methods
+        self.epochs = epochs
+        self.clock = clock
+        self._criterion = criterion
+        self._criterion_used = False
+        self._weighing = [method for method in methods if overrides(method, "weigh")]
+        self._observing = any(overrides(method, "observe") for method in methods)
+        self._replacing = [method for method in methods if overrides(method, "criterion")]
+        self._wanted = {
+            name: method for method in methods for name in method.wants if name != "learning_rate"
+        }
+        self._accepted = set(self._wanted).union(*(method.accepts for method in methods))
+        self._paced = [method for method in methods if "learning_rate" in method.wants]
+        self._weighted_mean = any(method.reduction == "weighted_mean" for method in methods)
+        self._warned_mixed = False
+
+    def take(
+        self,
+        losses: torch.Tensor,
+        index: torch.Tensor | None,
+        observed: dict[str, torch.Tensor] | Literal[False] | None,
+        signals: dict[str, Any],
+    ) -> tuple[torch.Tensor | None, torch.Tensor | float, torch.Tensor | None, bool]:
+        """Weights (None is 1), scale, mask of kept losses, and whether this is a plain mean."""
+        epochs = self.epochs
+        taken = epochs.peek(index)
+        run = epochs.run_of(taken)
+        detached = losses.detach() if isinstance(losses, torch.Tensor) else losses
+        kept = self._check(detached, taken, signals)
+        seen = self._observed(losses, observed, signals, taken)
+        epochs.place(losses.device)
+
+        rate = clock = None
+        if self._paced:
+            rate, clock = self.clock.rate(run.step), self.clock.time
+        batch = None
+        if self._weighing or (seen is not None and self._observing):
+            batch = self._batch(detached, signals, taken, rate, clock)
+        weights = None
+        if self._weighing or taken.plan_weights is not None:
+            weights = self._weights(losses, batch, taken)
+        weighed = weights is not None  # alike on all ranks; padding, which follows, is not
+        padding = taken.index.numel() - taken.real
+        if padding:
+            if weights is None:
+                wide = torch.promote_types(losses.dtype, torch.float32)
+                weights = torch.ones(taken.real, dtype=wide, device=losses.device)
+            weights = torch.cat([weights, weights.new_zeros(padding)])
+        if kept is not None:
+            wide = torch.promote_types(losses.dtype, torch.float32)
+            ones = torch.ones_like(losses, dtype=wide, requires_grad=False)
+            weights = torch.where(kept, ones if weights is None else weights, 0)
+        if seen is not None and self._observing and batch is not None and not taken.repeated:
+            values, known = seen
+            same = values is losses
+            row = batch if same else self._batch(values.detach(), known, taken, rate, clock)
+            epochs.remember(row)
+
+        if self._weighted_mean and weights is not None and weighed:
+            world = run.world
+            total = distributed.global_sum(weights.detach().sum())
+            # All weights zero: the loss is zero, not 0 / 0.
+            scale = torch.where(total > 0, world / total, torch.zeros_like(total))
+        else:
+            scale = run.world / max(1, taken.count)
+        alone = taken.count == taken.real * run.world == losses.shape[0] * run.world
+        plain = alone and not weighed
+        step = run.step  # the run moves on in commit
+        epochs.commit(taken, index)
+        self._criterion_used = False
+        if taken.advances:
+            self.clock.after_call(step)
+        return weights, scale, kept, plain
+
+    def _check(
+        self, losses: torch.Tensor, taken: Taken, signals: dict[str, Any]
+    ) -> torch.Tensor | None:
+        """Refuse bad input before anything changes; the mask of kept losses under ``"skip"``."""
+        size = taken.index.numel()
+        if not isinstance(losses, torch.Tensor):
+            raise TypeError(f"losses must be a tensor of shape ({size},). Got {losses!r}.")
+        if losses.ndim != 1 or losses.shape[0] != size:
+            cause = (
+                "Did you forget reduction='none'?"
+                if losses.ndim == 0
+                else "Does collate_fn drop samples, or is this another batch?"
+            )
+            raise refusal("losses", f"one per sample, of shape ({size},)", losses, cause)
+        if not losses.is_floating_point():
+            raise refusal("losses", "of a floating dtype", losses)
+        for name, method in self._wanted.items():
+            value = signals.get(name)
+            if value is None:
+                raise ValueError(
+                    f"{name} must be given: {method!r} needs it. "
+                    f"Call curriculum(losses, {name}={name})."
+                )
+            if isinstance(value, torch.Tensor) and (value.ndim == 0 or value.shape[0] != size):
+                raise refusal(name, f"one row per sample: {size} of them", value)
+        if self._paced and not self.clock.known:
+            raise ValueError(
+                f"learning rate must be known: {self._paced[0]!r} needs it. Call "
+                "curriculum.attach(optimizer=optimizer) or pass Curriculum(learning_rate=...)."
+            )
+        if self._replacing and not self._criterion_used and not taken.repeated:
+            method = self._replacing[0]
+            if method.replaces_criterion(self.epochs.run):
+                raise RuntimeError(
+                    f"losses must come from curriculum.criterion(logits, targets) in epoch "
+                    f"{self.epochs.run.epoch}: {method!r} trains on another loss in it."
+                )
+        if self.epochs.nonfinite == "skip":
+            return torch.isfinite(losses)
+        if losses.device.type == "cpu":
+            # One sum finds every NaN and infinity; an overflowing sum is looked at closely.
+            total = float(losses.sum())
+            if total - total != 0.0:
+                check_finite("losses", losses, taken.index)
+        return None
+
+    def _observed(
+        self,
+        losses: torch.Tensor,
+        observed: dict[str, torch.Tensor] | Literal[False] | None,
+        signals: dict[str, Any],
+        taken: Taken,
+    ) -> tuple[torch.Tensor, dict[str, Any]] | None:
+        """What the methods shall remember of this batch, or None for nothing."""
+        if taken.narrowed:
+            return None
+        if isinstance(observed, dict):
+            rest = dict(observed)
+            values = rest.pop("losses", None)
+            if not isinstance(values, torch.Tensor) or values.shape != losses.shape:
+                rule = f'a dict with "losses" of shape ({losses.shape[0]},)'
+                raise refusal("observed", rule, values if "losses" in observed else observed)
+            if self.epochs.nonfinite == "raise" and values.device.type == "cpu":
+                check_finite("observed losses", values.detach(), taken.index)
+            return values, {**signals, **rest}
+        if observed is not None and observed is not False:
+            raise refusal("observed", "a dict, False or None", observed)
+        mixed = observed is False or (self._observing and _mixed(signals.get("targets")))
+        if not mixed:
+            return losses, signals
+        if self._observing and not self._warned_mixed and observed is None:
+            self._warned_mixed = True
+            warnings.warn(
+                "targets look mixed (mix-up or CutMix), so such batches are not observed: pass "
+                "observed=dict(losses=..., ...) of the unmixed batch.",
+                stacklevel=4,
+            )
+        return None
+
+    def _batch(
+        self,
+        losses: torch.Tensor,
+        signals: dict[str, Any],
+        taken: Taken,
+        rate: Any,
+        clock: Any,
+    ) -> Batch:
+        known: dict[str, Any] = {}
+        for name in self._accepted:
+            if name in signals:
+                value = signals[name]
+                known[name] = value.detach() if isinstance(value, torch.Tensor) else value
+        index, real = taken.index, taken.real
+        if real < index.numel():
+            index, losses = index[:real], losses[:real]
+            known = {
+                name: value[:real] if isinstance(value, torch.Tensor) else value
+                for name, value in known.items()
+            }
+        run = self.epochs.run_of(taken)
+        repeated = taken.repeated
+        return Batch(index, losses, known, run.epoch, run.step, rate, clock, repeated=repeated)
+
+    def _weights(
+        self, losses: torch.Tensor, batch: Batch | None, taken: Taken
+    ) -> torch.Tensor | None:
+        """Product of the plan's and the methods' weights (real,); None where all are 1."""
+        run = self.epochs.run_of(taken)
+        real = taken.real
+        wide = torch.promote_types(losses.dtype, torch.float32)
+        weights = None
+        if taken.plan_weights is not None:
+            weights = taken.plan_weights[:real].to(losses.device, wide, non_blocking=True)
+        for method in self._weighing:
+            assert batch is not None
+            given = batch
+            if method.differentiable:
+                given = Batch(**{**vars(batch), "losses": losses[:real]})
+            factor = method.weigh(given, run)
+            if factor is None:
+                continue
+            if factor.shape != (real,):
+                raise refusal(f"weights of {method!r}", f"of shape ({real},)", factor)
+            factor = factor.to(losses.device, wide)
+            weights = factor if weights is None else weights * factor
+        return weights
+
+    def criterion(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """See `Curriculum.criterion`."""
+        self._criterion_used = True
+        for method in self._replacing:
+            losses = method.criterion(logits, targets, self.epochs.run)
+            if losses is not None:
+                return losses
+        if self._criterion is not None:
+            return self._criterion(logits, targets)
+        return F.cross_entropy(logits, targets, reduction="none")
+
+    def select(
+        self, losses: torch.Tensor, k: int, index: torch.Tensor | None, signals: dict[str, Any]
+    ) -> torch.Tensor:
+        """See `Curriculum.select`."""
+        selecting = [method for method in self.methods if overrides(method, "select")]
+        if not selecting:
+            raise TypeError("select needs a selecting method; this curriculum has none.")
+        check_count("k", k, at_least=1)
+        taken = self.epochs.peek(index)
+        losses = losses.detach() if isinstance(losses, torch.Tensor) else losses
+        self._check(losses, taken, signals)
+        self.epochs.place(losses.device)
+        rate = clock = None
+        if self._paced:
+            rate, clock = self.clock.rate(self.epochs.run.step), self.clock.time
+        batch = self._batch(losses, signals, taken, rate, clock)
+        if taken.real:
+            positions = selecting[0].select(batch, min(k, taken.real), self.epochs.run)
+            positions = positions.sort().values
+        else:
+            # Only padding on this rank: one row of it, with weight 0, keeps the loss finite.
+            positions = torch.zeros(1, dtype=torch.int64, device=losses.device)
+        self.epochs.remember(batch)
+        self.epochs.narrow(positions)
+        return positions
