@@ -17,6 +17,11 @@ from gradatim.validation import check_choice, check_count, refusal
 
 __all__ = ["Curriculum"]
 
+# A compiled step may call the curriculum: its graph breaks there once, instead of tracing (and at
+# every step retracing) the engine. This is torch's own decorator: `torch.compiler.disable` would
+# import the compiler together with gradatim; optimizers import it like this, when they are built.
+_outside_graphs = torch._disable_dynamo
+
 
 def _unwrapped(model: Any) -> Any:
     """The user's module under DataParallel, DistributedDataParallel and torch.compile."""
@@ -203,6 +208,7 @@ class Curriculum:
 
     # ------------------------------------------------------------------ a step
 
+    @_outside_graphs
     def __call__(
         self,
         losses: torch.Tensor,
@@ -238,6 +244,7 @@ class Curriculum:
             used = torch.where(kept, used, 0)
         return (used if weights is None else used * weights).sum() * scale
 
+    @_outside_graphs
     def weigh(
         self,
         losses: torch.Tensor,
@@ -267,6 +274,7 @@ class Curriculum:
         """
         return self._steps.criterion(logits, targets)
 
+    @_outside_graphs
     def select(
         self, losses: torch.Tensor, k: int, *, index: torch.Tensor | None = None, **signals: Any
     ) -> torch.Tensor:

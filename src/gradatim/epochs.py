@@ -253,8 +253,10 @@ class Epochs:
         """The rows a call is about; changes nothing."""
         if index is None:
             return self._from_pending()
-        if index.dtype != torch.int64 or index.ndim != 1:
-            raise refusal("index", "int64 and one-dimensional", index)
+        if not self.bound:
+            raise RuntimeError("curriculum must have a loader: call curriculum.loader(...) first.")
+        if not isinstance(index, torch.Tensor) or index.dtype != torch.int64 or index.ndim != 1:
+            raise refusal("index", "a tensor, int64 and one-dimensional", index)
         # A copy: the caller may use one buffer for the index of every batch.
         given, index = index, index.detach().to("cpu", copy=True)
         taken = self._from_pending() if self._pending else None

@@ -13,6 +13,7 @@ import torch
 
 from gradatim.method import Method, Pool, Run
 from gradatim.selection import weighted_draw
+from gradatim.validation import refusal
 
 __all__ = ["Layout", "Plan", "make_plan"]
 
@@ -100,6 +101,12 @@ def make_plan(methods: Sequence[Method], run: Run, layout: Layout) -> Plan:
     pool = Pool(torch.arange(run.size))
     for method in methods:
         pool = method.plan(pool, run)
+        if not isinstance(pool, Pool):
+            raise TypeError(f"plan of {method!r} must return a Pool. Got {pool!r}.")
+        for name, values in (("log_weights", pool.log_weights), ("weights", pool.weights)):
+            if values is not None and values.shape != pool.index.shape:
+                rule = f"one per candidate: {pool.index.numel()} of them"
+                raise refusal(f"pool.{name} of {method!r}", rule, values)
         if pool.index.numel() == 0 or pool.size == 0:
             raise RuntimeError(f"{method!r} left no sample for epoch {run.epoch}.")
     chosen, index = _order(pool, run)

@@ -196,7 +196,7 @@ class Steps:
             warnings.warn(
                 "targets look mixed (mix-up or CutMix), so such batches are not observed: pass "
                 "observed=dict(losses=..., ...) of the unmixed batch.",
-                stacklevel=4,
+                stacklevel=6,  # the user's line, above the call and the two frames of its decorator
             )
         return None
 
@@ -242,7 +242,7 @@ class Steps:
             factor = method.weigh(given, run)
             if factor is None:
                 continue
-            if factor.shape != (real,):
+            if not isinstance(factor, torch.Tensor) or factor.shape != (real,):
                 raise refusal(f"weights of {method!r}", f"of shape ({real},)", factor)
             factor = factor.to(losses.device, wide)
             weights = factor if weights is None else weights * factor

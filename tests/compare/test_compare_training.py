@@ -29,7 +29,7 @@ class Counter:
     def __init__(self, model):
         self.forward = self.backward = self.passes = 0
         model.register_forward_hook(self._forward)
-        model.register_full_backward_hook(self._backward)
+        model[-1].register_full_backward_hook(self._backward)
 
     def _forward(self, module, inputs, output):
         self.forward += len(output)

@@ -109,8 +109,8 @@ def test_sentences_say_what_was_found():
         margin=0.01,
     )
     sentences = {name: row.sentence(name) for name, row in rows.items()}
-    assert sentences["up"].startswith("up helps: +2.0 points, from +1.8 to +2.2 (p = <.001 after")
-    assert sentences["down"].startswith("down hurts: -2.0 points, from -2.2 to -1.8 (p = <.001")
+    assert sentences["up"].startswith("up helps: +2.0 points, from +1.8 to +2.2 (p < .001 after")
+    assert sentences["down"].startswith("down hurts: -2.0 points, from -2.2 to -1.8 (p < .001")
     assert sentences["same"].startswith("same is equivalent within 1 point: +0.0 points")
     assert sentences["unclear"].startswith("unclear: not enough evidence: +0.0 points, from -5.5")
     assert "four times in five" in sentences["unclear"]

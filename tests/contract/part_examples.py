@@ -450,7 +450,7 @@ SCORES: dict[str, dict[str, PartExample]] = {
                 "texts": Bad((*TEXTS.values, torch.zeros(60, dtype=torch.int64))),
                 "mask": Bad((torch.ones(60, 3), torch.full((60, 4), -1e9))),
                 "special": Bad(("w1", ("w1",), 3)),
-                "tokenizer": "no ids are split",
+                "tokenizer": bad_callables(),
             },
             low=0.0,
         ),
@@ -501,7 +501,7 @@ SCORES: dict[str, dict[str, PartExample]] = {
             {
                 "index": Bad(("x", None, torch.tensor([0.5]), torch.tensor([-1]))),
                 "areas": bad_vectors(len(objects(Problem.make())["areas"]), above=0),
-                "size": bad_counts(at_least=60),
+                "size": bad_counts(at_least=1),
                 "kind": bad_choices(),
             },
             low=0.0,

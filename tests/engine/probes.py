@@ -160,3 +160,18 @@ def batches(
     """One epoch, each batch with the samples the curriculum says are in it; call it yourself."""
     for batch in loader:
         yield batch, curriculum.index.tolist()
+
+
+def same(ours: Any, theirs: Any) -> bool:
+    """Whether two states are equal to the bit, whatever they are nested in; NaN equals NaN."""
+    if isinstance(ours, torch.Tensor):
+        return (
+            isinstance(theirs, torch.Tensor)
+            and (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
+            and bool(((ours == theirs) | ((ours != ours) & (theirs != theirs))).all())
+        )
+    if isinstance(ours, dict):
+        return ours.keys() == theirs.keys() and all(same(ours[k], theirs[k]) for k in ours)
+    if isinstance(ours, (list, tuple)):
+        return len(ours) == len(theirs) and all(map(same, ours, theirs))
+    return type(ours) is type(theirs) and (ours == theirs or (ours != ours and theirs != theirs))

@@ -531,7 +531,7 @@ def test_up_to_ten_bad_indices_are_named() -> None:
 
 
 def test_infinities_that_cancel_in_a_sum_are_found() -> None:
-    curriculum, _, batch = started(size=4, batch=4)
+    curriculum, _, _ = started(size=4, batch=4)
     with pytest.raises(ValueError, match="Got 2 non-finite values"):
         curriculum(torch.tensor([math.inf, 1.0, -math.inf, 2.0]))
 
@@ -565,6 +565,13 @@ def test_skip_gives_nonfinite_losses_weight_zero_and_forgets_them() -> None:
     values = method.loss.values
     assert math.isnan(values[2])
     assert values[[0, 1, 3]].tolist() == [0.0, 1.0, 3.0]
+
+
+def test_skip_forgets_observed_losses_that_are_not_finite() -> None:
+    curriculum, _, batch = started(method := LastLoss(), size=4, batch=4, nonfinite="skip")
+    unmixed = torch.where(batch == 1, torch.tensor(math.inf), batch)
+    assert float(curriculum(batch, observed={"losses": unmixed})) == 1.5
+    assert method.loss.values.isnan().tolist() == [False, True, False, False]
 
 
 def test_skip_averages_over_what_is_finite() -> None:

@@ -490,7 +490,9 @@ def test_skip_after_select_starts_the_next_batch_whole() -> None:
 
 
 def logits_and_targets() -> tuple[torch.Tensor, torch.Tensor]:
-    return torch.tensor([[0.5, 1.0], [2.0, -1.0], [0.0, 0.0], [1.0, 3.0]]), torch.tensor([0, 1, 1, 0])
+    return torch.tensor([[0.5, 1.0], [2.0, -1.0], [0.0, 0.0], [1.0, 3.0]]), torch.tensor(
+        [0, 1, 1, 0]
+    )
 
 
 def test_criterion_is_cross_entropy_or_what_the_user_gave() -> None:
@@ -574,7 +576,7 @@ def test_rule_6_state_goes_where_the_losses_are_and_nothing_in_a_step_waits() ->
     """
     for method in METHODS:
         ours = method(**EXAMPLES.get(method.__name__, {}))
-        weighted = Planned(lambda pool: pool.weigh(torch.ones(24)))
+        weighted = Planned(lambda pool: pool.weigh(torch.ones(pool.index.numel())))
         curriculum, loader = bound(ours, LastLoss(), weighted, size=24, nonfinite="skip")
         raising, _ = bound(method(**EXAMPLES.get(method.__name__, {})), size=24)
         stream, other = iter(loader), iter(raising.epochs._loader())  # type: ignore[misc]
@@ -602,7 +604,7 @@ def test_rule_6_the_meta_device_does_notice_a_wait() -> None:
 def test_rule_6_nothing_in_a_step_waits_for_a_cuda_device() -> None:
     for method in METHODS:
         ours = method(**EXAMPLES.get(method.__name__, {}))
-        weighted = Planned(lambda pool: pool.weigh(torch.ones(24)))
+        weighted = Planned(lambda pool: pool.weigh(torch.ones(pool.index.numel())))
         curriculum, loader = bound(ours, LastLoss(), Average(), weighted, size=24)
         rows = [(batch.cuda(), torch.zeros(4, 3, device="cuda")) for batch in loader]
         for number, _ in enumerate(loader):

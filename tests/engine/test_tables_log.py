@@ -104,7 +104,9 @@ def test_declared_state_is_found_by_name_and_names_are_unique() -> None:
     assert list(method.tables()) == ["a", "b"]
     assert method.tables()["a"] is method.first
     method.third = gr.Table("a")  # type: ignore[attr-defined]
-    with pytest.raises(ValueError, match="name must be different for each table of a method. Got "):
+    with pytest.raises(
+        ValueError, match=r"name must be different for each table of a method. Got "
+    ):
         method.tables()
 
 

@@ -64,6 +64,14 @@ def test_d22_the_dtype_is_kept(dtype: torch.dtype) -> None:
     assert weighting.lambert_w(losses).dtype == dtype
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_castells2020_is_calculated_in_float64(dtype: torch.dtype) -> None:
+    losses = torch.linspace(-1, 20, 500).to(dtype)
+    for call in (weighting.super_loss, weighting.super_loss_value):
+        exact = call(losses.double(), tau=0.1, lam=0.3).to(dtype)
+        assert torch.equal(call(losses, tau=0.1, lam=0.3), exact)
+
+
 @pytest.mark.parametrize("lam", [0.25, 1.0, 3.0])
 def test_trap13_confidence_is_exactly_e_from_the_clamp_down(lam: float) -> None:
     edge = -2 / math.e * lam

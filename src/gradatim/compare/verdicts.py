@@ -70,7 +70,8 @@ class Comparison:
         low, high = (scale * bound for bound in self.t_test.interval)
         size = f"{scale * self.t_test.difference:+.1f} {unit}, from {low:+.1f} to {high:+.1f}"
         if self.verdict in ("helps", "hurts"):
-            return f"{name} {self.verdict}: {size} (p = {probability(self.p_holm)} after Holm)."
+            p = f"= {probability(self.p_holm)}".replace("= <", "< ")
+            return f"{name} {self.verdict}: {size} (p {p} after Holm)."
         if self.verdict == "equivalent":
             margin = f"{scale * self.equivalence.margin:g}"
             within = f"{margin} {unit.rstrip('s') if margin == '1' else unit}"

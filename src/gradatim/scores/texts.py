@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gradatim.scores.checks import check_callable
 from gradatim.validation import refusal
 
 __all__ = ["length", "word_rarity"]
@@ -66,6 +67,7 @@ def length(
         Platanios et al., Competence-based Curriculum Learning for Neural Machine Translation,
         NAACL 2019, section 2.1 (`platanios2019`).
     """
+    check_callable("tokenizer", tokenizer)
     if isinstance(special, str) or not isinstance(special, Collection):
         raise refusal("special", "a collection of tokens", repr(special), "Put it into a tuple?")
     if isinstance(texts, np.ndarray) and texts.ndim == 2:
@@ -145,6 +147,7 @@ def word_rarity(
         Platanios et al., Competence-based Curriculum Learning for Neural Machine Translation,
         NAACL 2019, section 2.1 (`platanios2019`).
     """
+    check_callable("tokenizer", tokenizer)
     split = list(_split(texts, tokenizer))
     source = split if corpus is None else _split(corpus, tokenizer, name="corpus")
     counts = Counter(chain.from_iterable(source))

@@ -44,7 +44,7 @@ def check_curriculum(weights: torch.Tensor | Sequence[Sequence[float]]) -> None:
         Bengio, Louradour, Collobert and Weston, Curriculum learning, ICML 2009, section 3
         [bengio2009].
     """
-    rule = "numbers of shape (epochs, samples)"
+    rule = "of shape (epochs, samples)"
     try:
         schedule = torch.as_tensor(weights, dtype=torch.float64).detach()
     except (TypeError, ValueError, RuntimeError) as error:

@@ -63,7 +63,7 @@ class Example:
     model: Callable[[Problem], nn.Module] = _linear_model
     draws: bool = False
     epochs: int = 4
-    returns_within: int = 8
+    returns_within: int = 5
     exceptions: Mapping[str, str] = field(default_factory=dict)
 
     def signals_of(

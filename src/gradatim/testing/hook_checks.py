@@ -119,17 +119,18 @@ def check_scores_stand(example: Example) -> None:
     for _ in range(example.epochs):
         rehearsal.epoch()
         method, run = rehearsal.method, rehearsal.run
-        first = rehearsal.plan()
+        first, again = rehearsal.plan(), rehearsal.plan()
+        found = difference(again, first, where="plan")
+        assert not found, f"planning twice gives two plans: {found}"
         before = copy.deepcopy((rehearsal.tables(), method.state_dict()))
         later = Run(**{**vars(run), "epoch": run.epoch + 1})
         if not method.survey_due(later):
             method.plan(rehearsal.pool(), later)
         method.planned_size(problem.size, run.epoch)
-        again = rehearsal.plan()
+        found = difference(rehearsal.plan(), first, where="plan")
+        assert not found, f"planning another epoch changed the plan of this one: {found}"
         found = difference((rehearsal.tables(), method.state_dict()), before, where="state")
         assert not found, f"planning changed what the method knows: {found}"
-        found = difference(again, first, where="plan")
-        assert not found, f"planning twice gives two plans: {found}"
         if overrides(method, "select"):
             method.select(rehearsal.batch(torch.arange(8)), 3, run)
             found = difference(rehearsal.tables(), before[0], where="tables")
@@ -197,11 +198,12 @@ def check_copies(example: Example) -> None:
             if epochs == 0:
                 Rehearsal(example, problem, method=twin).epoch()
                 continue
-            before = copy.deepcopy(original.method)
+            before = (original.tables(), copy.deepcopy(original.method.state_dict()))
             other = copy.copy(original)
             other.method, other.run = twin, copy.copy(original.run)
             decisions = other.epoch()
-            found = difference(original.method, before, where="method")
+            after = (original.tables(), original.method.state_dict())
+            found = difference(after, before, where="state")
             assert not found, f"{how}: using the copy changed the original: {found}"
             found = difference(decisions, original.epoch(), where="decisions")
             assert not found, f"{how}: the copy decides otherwise: {found}"
@@ -223,5 +225,7 @@ def check_empty_batch(example: Example) -> None:
         assert shape in (None, (0,)), f"a batch of no rows must get no weights. Got {shape}"
         with failing("observing a batch of no rows"):
             rehearsal.observe(rehearsal.batch(none))
+        found = difference(rehearsal.tables(), twin.tables(), where="tables")
+        assert not found, f"observing a batch of no rows changed epoch {epoch}: {found}"
         found = difference(rehearsal.epoch(), twin.epoch(), where="decisions")
         assert not found, f"a batch of no rows changed epoch {epoch}: {found}"

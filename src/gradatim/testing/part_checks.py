@@ -99,12 +99,12 @@ def check_part_rows(example: PartExample) -> None:
     if not example.differentiable:
         assert not rows.requires_grad, "the result carries gradient: detach, or say so"
         return
+    assert rows.requires_grad, "the result carries no gradient, although it is said to"
     rows.sum().backward()
-    gradients = [value.grad for value in arguments.values() if isinstance(value, torch.Tensor)]
-    present = [gradient for gradient in gradients if gradient is not None]
-    assert present, "the result is said to be differentiable, but no input gets a gradient"
-    finite = all(bool(torch.isfinite(gradient).all()) for gradient in present)
-    assert finite, "a gradient is not finite"
+    for name, value in arguments.items():
+        gradient = value.grad if isinstance(value, torch.Tensor) else None
+        finite = gradient is None or bool(torch.isfinite(gradient).all())
+        assert finite, f"the gradient for {name} is not finite: {gradient}"
 
 
 def check_part_relabelling(example: PartExample) -> None:

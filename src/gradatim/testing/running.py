@@ -42,6 +42,8 @@ def run_checks(checks: Mapping[str, Callable[[Any], None]], example: Any) -> Non
                 check(example)
             except AssertionError as error:
                 raise AssertionError(f"{name}: {error}") from error
+            except Exception as error:
+                raise AssertionError(f"{name}: {type(error).__name__}: {error}") from error
             continue
         if not reason.strip():
             raise refusal(f"exceptions[{name!r}]", "a reason in words", repr(reason))

@@ -228,8 +228,8 @@ def _confidence(
     beta = (exact - read_scalar("tau", tau, exact)) / lam
     floor = -2 / math.e
     clamped = beta <= floor
-    # The floor is W's branch point, where rounding decides; there s is e by definition.
-    log_confidence = torch.where(clamped, 1, -lambert_w(beta.clamp(min=floor) / 2))
+    # At the floor, W's branch point, rounding would decide; from there down s is e by definition.
+    log_confidence = torch.where(clamped, 1, -lambert_w(beta / 2))
     return torch.where(clamped, math.e, log_confidence.exp()), log_confidence
 
 

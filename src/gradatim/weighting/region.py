@@ -114,19 +114,21 @@ def _multiplier(
     weigh: Callable[[torch.Tensor], torch.Tensor],
     ceiling: torch.Tensor,
 ) -> torch.Tensor:
-    """Return the smallest nu >= 0 at which the budget holds; it does at ``ceiling``."""
+    """Return the smallest nu >= 0 at which the budget holds, to the last digit.
+
+    It holds at ``ceiling``. Where it holds everywhere, the lower end of the bracket never leaves 0.
+    """
 
     def spends_too_much(nu: torch.Tensor) -> torch.Tensor:
         return (costs * weigh(losses + nu * costs)).sum() > budget
 
     low, high = torch.zeros_like(ceiling), ceiling
-    free = ~spends_too_much(low)
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         over = spends_too_much(middle)
         low = torch.where(over, middle, low)
         high = torch.where(over, high, middle)
-    return torch.where(free, 0, high)
+    return low
 
 
 def _logistic_slack(

@@ -1,0 +1,92 @@
+"""Nothing public is left out of the contract suite: every name has an example or a reason."""
+
+from __future__ import annotations
+
+import gc
+import inspect
+from collections.abc import Collection, Iterator, Mapping
+from types import ModuleType
+
+import pytest
+
+import gradatim as gr
+from contract.method_examples import METHODS
+from contract.part_examples import DRAWS, FUNCTIONS, PACES, SCORES, WEIGHTINGS
+
+PARTS = {**WEIGHTINGS, **SCORES, **DRAWS, **FUNCTIONS}
+
+ENGINE = "of the engine; tests/engine is about it"
+ELSEWHERE: Mapping[str, Mapping[str, str]] = {
+    "gradatim": {
+        "Method": "the protocol itself: without an answer to any hook it is Uniform",
+        **dict.fromkeys(
+            ("Batch", "Curriculum", "CurriculumLoader", "Pool", "Run", "Scalar", "Table"), ENGINE
+        ),
+        "cite": "tests/engine/test_citations.py is about it",
+        **dict.fromkeys(("pacing", "scores", "selection", "weighting"), "a module, walked below"),
+    },
+    "gradatim.pacing": {"Pace": "a protocol: there is nothing to build"},
+}
+
+MODULES: list[tuple[ModuleType, Collection[str]]] = [
+    (gr, METHODS),
+    (gr.pacing, PACES),
+    (gr.weighting, PARTS),
+    (gr.selection, PARTS),
+    (gr.scores, PARTS),
+]
+
+INTERNAL = {"SelfPaced": "what SPL, SPLD and SPCL share; abstract, tested through them"}
+
+
+def without_example(module: ModuleType, examples: Collection[str]) -> list[str]:
+    """Public names of a module that have neither an example nor a reason."""
+    reasons = ELSEWHERE.get(module.__name__, {})
+    return [name for name in module.__all__ if name not in examples and name not in reasons]
+
+
+def subclasses(kind: type) -> Iterator[type]:
+    for below in kind.__subclasses__():
+        yield below
+        yield from subclasses(below)
+
+
+@pytest.mark.parametrize(("module", "examples"), MODULES)
+def test_every_public_name_has_an_example(module: ModuleType, examples: Collection[str]) -> None:
+    assert without_example(module, examples) == []
+
+
+@pytest.mark.parametrize(("module", "examples"), MODULES)
+def test_no_reason_and_no_example_is_about_nothing(
+    module: ModuleType, examples: Collection[str]
+) -> None:
+    reasons = ELSEWHERE.get(module.__name__, {})
+    assert set(reasons) <= set(module.__all__)
+    assert not set(reasons) & set(examples)
+    everything = {name for public, _ in MODULES for name in public.__all__}
+    assert set(examples) <= everything
+
+
+def test_every_method_of_the_library_is_public_or_internal_for_a_reason() -> None:
+    ours = [kind for kind in subclasses(gr.Method) if kind.__module__.startswith("gradatim.methods")]
+    assert {kind.__name__ for kind in ours} == set(METHODS) | set(INTERNAL)
+    public = [getattr(gr, name) for name in gr.__all__]
+    classes = {kind for kind in public if inspect.isclass(kind) and issubclass(kind, gr.Method)}
+    assert {kind.__name__ for kind in classes} - {"Method"} == set(METHODS)
+
+
+def test_a_public_name_without_an_example_is_noticed() -> None:
+    module = ModuleType("gradatim.pacing")
+    module.__all__ = [*gr.pacing.__all__, "Dummy"]
+    assert without_example(module, PACES) == ["Dummy"]
+    assert without_example(gr.pacing, set(PACES) - {"Linear"}) == ["Linear"]
+    assert without_example(gr, set(METHODS) - {"SPL"}) == ["SPL"]
+
+
+def test_a_method_class_without_an_example_is_noticed() -> None:
+    dummy = type("Dummy", (gr.Method,), {"__module__": "gradatim.methods.dummy"})
+    ours = [kind for kind in subclasses(gr.Method) if kind.__module__.startswith("gradatim.methods")]
+    assert dummy in ours
+    assert {kind.__name__ for kind in ours} - set(METHODS) - set(INTERNAL) == {"Dummy"}
+    del dummy, ours
+    gc.collect()  # or the class would still be there for another test
