@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import inspect
+import os
 import shlex
 import sys
 import traceback
@@ -53,12 +54,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(ending.code or 0)
     options.command = shlex.join(["gradatim", *words])
     try:
-        return options.run(options)
+        code = options.run(options)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print("gradatim: stopped. The same command goes on where it was.", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:  # `gradatim methods | head`
-        sys.stderr.close()
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
         if options.debug:

@@ -1,4 +1,4 @@
-"""Where training stands: the plan of the epoch, the position in it, what was seen in it.
+"""Where training stands: the plan of the epoch, the position in it, the rows of each call.
 
 The user's side is `gradatim.Curriculum`; the loader and the checkpoint work on this.
 """
@@ -14,11 +14,10 @@ from typing import Any
 import torch
 
 from gradatim import distributed
-from gradatim.log import LIMIT_BYTES, Log, rounds
-from gradatim.method import Batch, Method, Run, overrides
+from gradatim.method import Method, Run
+from gradatim.observations import Observations
 from gradatim.plan import Layout, Plan, make_plan
-from gradatim.table import Table
-from gradatim.validation import check_finite, check_index, refusal
+from gradatim.validation import check_index, refusal
 
 __all__ = ["Epochs", "Taken"]
 
@@ -52,7 +51,7 @@ class Taken:
     step: int = 0
 
 
-class Epochs:
+class Epochs(Observations):
     """Plans epochs, hands out batches, keeps observations and merges them when an epoch ends.
 
     Args:
@@ -70,15 +69,11 @@ class Epochs:
         device: torch.device | None,
         nonfinite: str,
     ) -> None:
-        self.methods = methods
+        run = Run(size=0, seed=seed)
+        super().__init__(methods, run, device=device, nonfinite=nonfinite)
         self.seed = seed
-        self.nonfinite = nonfinite
-        self.device = device
         self.bound = False
-        self.run = Run(size=0, seed=seed)
         self.layout = Layout(1)
-        self.log = Log()
-        self.log_limit_bytes = LIMIT_BYTES
         self.plan_cached: Plan | None = None
         self.running = False
         self.start = 0  # samples of the plan that were consumed before the resume
@@ -86,14 +81,11 @@ class Epochs:
         self.batch_in_epoch = 0
         self.seen = torch.zeros(0, dtype=torch.bool)
         self.previous: torch.Tensor | None = None  # members of the last epoch
-        self._observing = [m for m in methods if overrides(m, "observe")]
-        self._fixed_device = device is not None
         self._loader: weakref.ref[Any] | None = None
         self._token = 0
         self._pending: collections.deque[torch.Tensor] = collections.deque()
         self._narrowed: Taken | None = None
         self._last: tuple[torch.Tensor | None, Taken] | None = None
-        self._observed_at: torch.Tensor | None = None
         self._read_ahead = False
         self._coded_epochs = False
         self._keyed = False
@@ -136,19 +128,6 @@ class Epochs:
         self._coded_epochs = coded_epochs
         self._keyed = loader.carry == "key"
         self._loader = weakref.ref(loader)  # a strong one would keep workers alive for ever
-
-    def tables(self) -> list[Table]:
-        """All tables of all methods."""
-        return [table for method in self.methods for table in method.tables().values()]
-
-    def place(self, device: torch.device) -> None:
-        """Move tables to where the losses are, once."""
-        if not self._fixed_device and device != self.device:
-            for table in self.tables():
-                table.to(device)
-            self.log.to(device)  # of a checkpoint that was loaded before the first losses came
-        self._fixed_device = True
-        self.device = self.device or device
 
     # ------------------------------------------------------------------ plan
 
@@ -347,91 +326,6 @@ class Epochs:
         if self.batch_in_epoch >= self.steps():
             self.end()
 
-    # ------------------------------------------------------------------ observations
-
-    def remember(self, batch: Batch) -> None:
-        """Log what methods will observe; nothing waits for the device."""
-        if not self._observing or batch.size == 0:
-            return
-        columns = {
-            f"{number}.{name}": column
-            for number, method in enumerate(self._observing)
-            for name, column in method.record(batch, self.run).items()
-        }
-        self.log.append(
-            batch.index,
-            batch.losses,
-            columns,
-            step=int(batch.step),
-            learning_rate=0.0 if batch.learning_rate is None else batch.learning_rate,
-            clock=0.0 if batch.clock is None else batch.clock,
-        )
-
-    def apply_log(self, *, surveyed: bool = False) -> None:
-        """Hand the logged rows to the methods, which write their tables."""
-        if not len(self.log):
-            return
-        rows = self.log.rows()
-        finite = torch.isfinite(rows["losses"])
-        if not bool(finite.all()):
-            if self.nonfinite == "raise":
-                check_finite("losses", rows["losses"], rows["index"])
-            rows = _part(rows, finite.nonzero().squeeze(1))
-        self.log.clear()
-        if not rows["index"].numel():
-            return
-        for part in rounds(rows):
-            if self.run.world > 1:
-                self._last_observed()[part["index"]] = part["step"]
-            for number, method in enumerate(self._observing):
-                prefix = f"{number}."
-                own = {
-                    name.removeprefix(prefix): column
-                    for name, column in part["columns"].items()
-                    if name.startswith(prefix)
-                }
-                batch = Batch(
-                    part["index"].to(part["losses"].device),
-                    part["losses"],
-                    own,
-                    self.run.epoch,
-                    part["step"],
-                    part["learning_rate"],
-                    part["clock"],
-                    surveyed,
-                )
-                method.observe(batch, self.run)
-
-    def _last_observed(self) -> torch.Tensor:
-        if self._observed_at is None:
-            self._observed_at = torch.full((self.run.size,), -1, dtype=torch.int64)
-        return self._observed_at
-
-    def track(self) -> None:
-        """Let tables remember what this rank writes, where there are other ranks to tell."""
-        tables = self.tables()
-        if tables and self.run.world > 1:
-            steps = self._last_observed()
-            for table in tables:
-                table.track(steps)
-
-    def reset_tracking(self) -> None:
-        """Forget what this rank wrote since the last merge: it is merged, or loaded over."""
-        self._observed_at = None
-        for table in self.tables():
-            table.track(None)
-
-    def merge(self, *, surveyed: bool = False) -> None:
-        """Apply the log and bring all ranks to the same tables (collective)."""
-        self.look_up_world()
-        self.track()
-        self.apply_log(surveyed=surveyed)
-        if self.run.world > 1:
-            for table in self.tables():
-                table.merge_ranks()
-            # What methods write between epochs they write alike on all ranks: nothing to merge.
-            self.reset_tracking()
-
     def end(self) -> None:
         """Finish the epoch: merge, let methods react, move to the next."""
         self.merge()
@@ -464,14 +358,3 @@ class Epochs:
         self._narrowed = None
         self._last = None
         self.running = False
-
-
-def _part(rows: dict[str, Any], keep: torch.Tensor) -> dict[str, Any]:
-    def cut(values: torch.Tensor) -> torch.Tensor:
-        return values[keep.to(values.device)]
-
-    parts: dict[str, Any] = {
-        name: cut(values) for name, values in rows.items() if name != "columns"
-    }
-    parts["columns"] = {name: cut(column) for name, column in rows["columns"].items()}
-    return parts

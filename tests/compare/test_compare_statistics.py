@@ -279,6 +279,14 @@ def test_equivalence_is_two_one_sided_tests(pairs, margin):
         assert inside == (test.p_value < 0.05)
 
 
+def test_equivalence_interval_covers_one_minus_twice_alpha():
+    a, b = [3, 5, 7, 6], [2, 3, 4, 6]
+    for alpha in (0.05, 0.2):
+        expected = paired_t_test(a, b, confidence=1 - 2 * alpha).interval
+        test = equivalence_test(a, b, margin=9, alpha=alpha)
+        assert test.interval == pytest.approx(expected)
+
+
 def test_equivalence_agrees_with_statsmodels():
     weightstats = pytest.importorskip("statsmodels.stats.weightstats")
     a, b = np.random.default_rng(1).normal(size=(2, 10))

@@ -68,7 +68,9 @@ def test_no_reason_and_no_example_is_about_nothing(
 
 
 def test_every_method_of_the_library_is_public_or_internal_for_a_reason() -> None:
-    ours = [kind for kind in subclasses(gr.Method) if kind.__module__.startswith("gradatim.methods")]
+    ours = [
+        kind for kind in subclasses(gr.Method) if kind.__module__.startswith("gradatim.methods")
+    ]
     assert {kind.__name__ for kind in ours} == set(METHODS) | set(INTERNAL)
     public = [getattr(gr, name) for name in gr.__all__]
     classes = {kind for kind in public if inspect.isclass(kind) and issubclass(kind, gr.Method)}
@@ -85,7 +87,9 @@ def test_a_public_name_without_an_example_is_noticed() -> None:
 
 def test_a_method_class_without_an_example_is_noticed() -> None:
     dummy = type("Dummy", (gr.Method,), {"__module__": "gradatim.methods.dummy"})
-    ours = [kind for kind in subclasses(gr.Method) if kind.__module__.startswith("gradatim.methods")]
+    ours = [
+        kind for kind in subclasses(gr.Method) if kind.__module__.startswith("gradatim.methods")
+    ]
     assert dummy in ours
     assert {kind.__name__ for kind in ours} - set(METHODS) - set(INTERNAL) == {"Dummy"}
     del dummy, ours

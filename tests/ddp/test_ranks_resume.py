@@ -9,7 +9,17 @@ import torch
 import torch.distributed as dist
 
 import gradatim as gr
-from ddp.toy import METHODS, Toy, Trace, assert_equal_one, differences, restore, train, train_all
+from ddp.toy import (
+    METHODS,
+    Toy,
+    Trace,
+    assert_equal_one,
+    differences,
+    flat,
+    restore,
+    train,
+    train_all,
+)
 from gradatim.checkpoint import _restore_local
 
 EVERY_STEP = range(1000)
@@ -125,8 +135,8 @@ def test_another_batch_and_number_take_exactly_what_was_left(run_ranks: Any) -> 
     for world in (1, 2, 4):
         rest = run_ranks(train_all, world, runs)
         for number, step in enumerate(steps):
-            gone = [row for trace in by_rank(whole, 0) for row in sum(trace.real()[:step], [])]
-            taken = [row for trace in by_rank(rest, number) for row in sum(trace.real(), [])]
+            gone = [row for trace in by_rank(whole, 0) for row in flat(trace.real()[:step])]
+            taken = [row for trace in by_rank(rest, number) for row in flat(trace.real())]
             assert sorted(gone + taken) == list(range(37))
             for trace in by_rank(rest, number):
                 assert trace.scores["Visits.visits"].tolist() == [1] * 37

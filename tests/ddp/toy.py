@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import copy
 import io
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -226,6 +227,11 @@ class Trace:
         return [[code for code in codes if code >= 0] for codes in self.codes]
 
 
+def flat(lists: Iterable[list[int]]) -> list[int]:
+    """All entries, in order."""
+    return list(itertools.chain.from_iterable(lists))
+
+
 def dump(state: Any) -> bytes:
     """As `torch.save` to a file."""
     buffer = io.BytesIO()
@@ -368,7 +374,9 @@ def differences(left: Any, right: Any, at: str = "") -> list[str]:
     if isinstance(left, dict) and isinstance(right, dict):
         if left.keys() != right.keys():
             return [f"{at}: keys {sorted(left)} != {sorted(right)}"]
-        return [found for key in left for found in differences(left[key], right[key], f"{at}/{key}")]
+        return [
+            found for key in left for found in differences(left[key], right[key], f"{at}/{key}")
+        ]
     if isinstance(left, (list, tuple)) and type(left) is type(right):
         if len(left) != len(right):
             return [f"{at}: {len(left)} entries != {len(right)}"]

@@ -117,7 +117,7 @@ def run_bash(commands: str) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     said = completed.stdout + completed.stderr

@@ -5,12 +5,17 @@ As a program (torchrun starts it): ``interrupted.py TRACE KILL ARGUMENTS...``, K
 
 from __future__ import annotations
 
+import importlib
 import json
+import multiprocessing
 import os
 import runpy
 import signal
+import socket
 import sys
 import threading
+import time
+from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +81,12 @@ def run(trace: str, kill: str, arguments: list[str]) -> None:
     runpy.run_path(str(SCRIPT), run_name="__main__")
 
 
-def run_rank(
+def _run_rank(
     rank: int, world: int, port: int, trace: str, kill: str, arguments: list[str]
 ) -> None:
     """As `run`, in the environment that torchrun gives a rank."""
+    # A script's own workers are forked from it.
+    multiprocessing.set_start_method("fork", force=True)
     os.environ.update(
         RANK=str(rank),
         LOCAL_RANK=str(rank),
@@ -88,6 +95,45 @@ def run_rank(
         MASTER_PORT=str(port),
     )
     run(trace, kill, arguments)
+
+
+def _live(seconds: float, world: int, *request: Any) -> list[int | None]:
+    """Run all ranks of one life; their exit codes. One that dies takes the others along."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = multiprocessing.get_context("fork")
+    ranks = [
+        context.Process(target=_run_rank, args=(rank, world, port, *request))
+        for rank in range(world)
+    ]
+    for process in ranks:
+        process.start()
+    deadline = time.monotonic() + seconds
+    alive = {process.sentinel: process for process in ranks}
+    while alive:
+        ended = wait(list(alive), timeout=max(0.0, deadline - time.monotonic()))
+        finished = [alive.pop(end) for end in ended]  # type: ignore[call-overload]
+        for process in finished:
+            process.join()
+        if not ended or any(process.exitcode for process in finished):
+            for process in alive.values():
+                process.kill()
+                process.join()
+            break
+    return [process.exitcode for process in ranks]
+
+
+def nurse(pipe: Any) -> None:
+    """Fork life after life from this process, which has imported torch once."""
+    importlib.import_module("sklearn.datasets")
+    importlib.import_module("torch._dynamo")
+    while True:
+        try:
+            request = pipe.recv()
+        except EOFError:
+            return
+        pipe.send(_live(*request))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """examples/train.py is killed with SIGKILL, again and again, and ends as if nothing had happened.
 
-Most lives are forked from one server that has imported torch already, since importing it takes
-longer than training; what torchrun itself does is tried once with the program.
+Most lives are forked from one process that has imported torch already, since importing it takes
+longer than training; torchrun itself is tried with the program.
 """
 
 from __future__ import annotations
@@ -11,12 +11,10 @@ import multiprocessing
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
-import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +27,14 @@ from engine import interrupted
 EPOCHS = 4
 # 1,437 images in batches of 64: the first epoch has 23 steps, and epochs of 40, 60 and 80 % follow.
 FIRST_EPOCH = 23
-SECONDS = 120
+SECONDS = 300
 
 
 @dataclass
 class Lives:
     """One training run, in as many lives as it takes."""
 
+    nurse: Any
     folder: Path
     world: int = 1
     lines: list[dict[int, dict[str, Any]]] = field(default_factory=list)
@@ -69,30 +68,8 @@ class Lives:
         """Train until the end, or until it is killed."""
         self.born += 1
         trace = str(self.folder / f"trace{self.born}")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch", "torch._dynamo", "sklearn.datasets", "gradatim"])
-        ranks = [
-            context.Process(
-                target=interrupted.run_rank,
-                args=(rank, self.world, port, trace, kill, self.arguments(workers)),
-            )
-            for rank in range(self.world)
-        ]
-        for process in ranks:
-            process.start()
-        deadline = time.monotonic() + SECONDS
-        alive = {process.sentinel: process for process in ranks}
-        while alive:
-            ended = wait(list(alive), timeout=max(0.0, deadline - time.monotonic()))
-            died = not ended or any(alive.pop(end).exitcode for end in ended)
-            if died:  # as torchrun does when one of its processes died
-                for process in alive.values():
-                    process.kill()
-            assert ended, f"still training after {SECONDS} s"
-        codes = [process.exitcode for process in ranks]
+        self.nurse.send([SECONDS, self.world, trace, kill, self.arguments(workers)])
+        codes = self.nurse.recv()
         if not kill:
             assert codes == [0] * self.world
         elif not kill.startswith("after"):
@@ -107,11 +84,24 @@ def assert_same(lives: Lives, whole: Lives) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[int, Lives]:
+def nurse() -> Iterator[Any]:
+    """The pipe to the process that forks all lives."""
+    context = multiprocessing.get_context("spawn")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=interrupted.nurse, args=(theirs,))
+    process.start()
+    theirs.close()
+    yield ours
+    ours.close()
+    process.join()
+
+
+@pytest.fixture(scope="module")
+def whole(nurse: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[int, Lives]:
     """The uninterrupted runs, by number of processes."""
     found = {}
     for world in (1, 2):
-        found[world] = Lives(tmp_path_factory.mktemp(f"whole{world}"), world)
+        found[world] = Lives(nurse, tmp_path_factory.mktemp(f"whole{world}"), world)
         found[world].live()
         steps = [line["step"] for line in found[world].lines[0].values()]
         assert steps == list(range(1, len(steps) + 1))
@@ -137,12 +127,12 @@ def test_the_uninterrupted_run_is_worth_comparing(whole: dict[int, Lives]) -> No
 
 @pytest.mark.parametrize(("world", "workers"), [(1, 0), (1, 2), (2, 0), (2, 2)])
 def test_killed_at_chosen_and_random_steps(
-    whole: dict[int, Lives], tmp_path: Path, world: int, workers: int
+    nurse: Any, whole: dict[int, Lives], tmp_path: Path, world: int, workers: int
 ) -> None:
     last = len(whole[world].lines[0])
     step = random.SystemRandom().randrange(FIRST_EPOCH + 1, last)
     seconds = random.SystemRandom().uniform(0.0, 2.0)
-    lives = Lives(tmp_path, world)
+    lives = Lives(nurse, tmp_path, world)
     # Before the first checkpoint; between writing one and putting it in place, where the file
     # left must be the one before; with one in place; at the first step after the last one.
     lives.live(f"call:{world - 1}:3")
@@ -160,8 +150,8 @@ def test_killed_at_chosen_and_random_steps(
     assert_same(lives, whole[world])
 
 
-def test_killed_under_torchrun(whole: dict[int, Lives], tmp_path: Path) -> None:
-    lives = Lives(tmp_path, 2)
+def test_killed_under_torchrun(nurse: Any, whole: dict[int, Lives], tmp_path: Path) -> None:
+    lives = Lives(nurse, tmp_path, 2)
 
     def torchrun(kill: str, workers: int) -> subprocess.CompletedProcess[str]:
         lives.born += 1
@@ -186,12 +176,14 @@ def test_killed_under_torchrun(whole: dict[int, Lives], tmp_path: Path) -> None:
     assert_same(lives, whole[2])
 
 
-def test_two_processes_killed_and_resumed_as_one(whole: dict[int, Lives], tmp_path: Path) -> None:
-    lives = Lives(tmp_path, 2)
+def test_two_processes_killed_and_resumed_as_one(
+    nurse: Any, whole: dict[int, Lives], tmp_path: Path
+) -> None:
+    lives = Lives(nurse, tmp_path, 2)
     lives.live(f"call:1:{FIRST_EPOCH - 2}")
     step = lives.state()["curriculum"]["step"]
     assert step == 20
-    alone = Lives(tmp_path, 1, born=1)
+    alone = Lives(nurse, tmp_path, 1, born=1)
     alone.live(workers=2)
     one = whole[1].lines[0]
     for number in range(step + 1, FIRST_EPOCH + 1):

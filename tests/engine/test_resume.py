@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import gradatim as gr
-from ddp.toy import METHODS, Everything, Toy, Trace, differences, dump, restore, train
+from ddp.toy import METHODS, Everything, Toy, Trace, differences, dump, flat, restore, train
 
 EVERY_STEP = range(1000)
 
@@ -66,10 +66,10 @@ def test_loading_before_the_loader_is_made_equals_loading_after(name: str) -> No
         {"drop_last": True},
         {"steps_per_epoch": 6},
         {"log_limit_bytes": 1},
-        {"log_limit_bytes": 1, "steps_per_epoch": 11},
+        {"log_limit_bytes": 1, "steps_per_epoch": 7, "epochs": 2},
         {"carry": "key"},
         {"nonfinite": "skip", "poison": (3, 17)},
-        {"call": True, "batch_size": 5},
+        {"call": True, "batch_size": 9},
     ],
     ids=str,
 )
@@ -95,8 +95,8 @@ def test_another_batch_size_takes_exactly_the_samples_that_were_left() -> None:
         rest = train("SPL hard", batch_size=3, state=whole.saved[step])
         epoch_ends = [5, 5 + 3, 5 + 3 + 3]  # 35, then 40 % and 60 % of 35: 14 and 21 samples
         end = next(number for number in epoch_ends if number >= step)
-        left = sorted(sum(whole.codes[step:end], []))
-        assert sorted(sum(rest.codes, [])[: len(left)]) == left
+        left = sorted(flat(whole.codes[step:end]))
+        assert sorted(flat(rest.codes)[: len(left)]) == left
 
 
 def test_resumes_after_skipped_batches_and_broken_epochs() -> None:
@@ -106,9 +106,9 @@ def test_resumes_after_skipped_batches_and_broken_epochs() -> None:
             continue  # a checkpoint at the break goes on with the epoch; see below
         rest = train("Everything", state=saved, break_at=(2, 6))
         assert_continues(whole, rest, step)
-    left = sorted(set(range(35)) - set(sum(whole.codes[:2], [])))
+    left = sorted(set(range(35)) - set(flat(whole.codes[:2])))
     rest = train("Everything", state=whole.saved[2])
-    assert sorted(sum(rest.codes[:3], [])) == left
+    assert sorted(flat(rest.codes[:3])) == left
 
 
 def test_skipped_batches_are_skipped_after_a_resume_too() -> None:
@@ -242,31 +242,46 @@ def test_state_holds_plain_values_and_tensors_on_the_cpu() -> None:
             assert kinds(restore(saved)["curriculum"]) <= allowed
 
 
+def test_a_loaded_log_follows_the_losses_to_their_device() -> None:
+    saved = train("Everything", save_at=(2,)).saved[2]
+    curriculum = gr.Curriculum(Everything(), seed=0)
+    loader = curriculum.loader(Toy(35), 8)
+    curriculum.load_state_dict(restore(saved)["curriculum"])
+    curriculum.epochs.place(torch.device("meta"))  # as the first call does
+    log = curriculum.epochs.log
+    assert len(log) == 2
+    columns = [part for parts in log._columns.values() for part in parts]
+    assert {each.device.type for each in [*log._losses, *columns]} == {"meta"}
+    assert len(loader) == 5
+
+
+def test_another_loader_cuts_the_epoch_anew() -> None:
+    curriculum = gr.Curriculum(gr.Uniform(), seed=0)
+    loader = curriculum.loader(Toy(35), 8, drop_last=True)
+    assert len(loader) == 4
+    del loader
+    assert len(curriculum.loader(Toy(35), 6)) == 6
+
+
 def test_metrics_go_on_where_they_were() -> None:
-    def metrics(state: bytes | None) -> list[dict[str, float]]:
-        curriculum = gr.Curriculum(gr.PacedRandom(), seed=0)
+    def metrics(state: Any = None) -> tuple[list[dict[str, float]], list[Any]]:
+        curriculum = gr.Curriculum(*METHODS["PacedRandom"](35), seed=0)
         loader = curriculum.loader(Toy(35), 8)
         if state is not None:
-            curriculum.load_state_dict(restore(state)["curriculum"])
-        found = []
+            curriculum.load_state_dict(state)
+        found, states = [], []
         while curriculum.epoch < 3:
             for x, _ in loader:
                 curriculum(x[:, 0])
                 found.append(curriculum.metrics())
-        return found
+                states.append(curriculum.state_dict())
+        return found, states
 
-    whole = train("PacedRandom", save_at=EVERY_STEP, epochs=1)
-    assert whole.saved
-    expected = metrics(None)
-    for step, saved in whole.saved.items():
-        state = restore(saved)["curriculum"]
-        own = gr.Curriculum(gr.PacedRandom(pace=METHODS["PacedRandom"](35)[0].pace), seed=0)  # type: ignore[attr-defined]
-        own.loader(Toy(35), 8)
-        own.load_state_dict(state)
-        # 40 % of 35 samples are visible in the first epoch; batches of 8.
-        seen = min(14, 8 * step)
-        assert own.metrics()["coverage"] == pytest.approx(seen / 35)
-    assert expected[-1]["overlap"] == expected[-1]["overlap"], "two epochs overlap by some number"
+    whole, states = metrics()
+    assert whole[0]["coverage"] == 8 / 35
+    assert whole[2]["overlap"] == 1.0, "the second epoch has all of the first one's samples"
+    for step, state in enumerate(states, start=1):
+        assert differences(metrics(state)[0], whole[step:]) == []
 
 
 # ---------------------------------------------------------------------------- refusals
@@ -364,12 +379,12 @@ def test_other_methods_are_refused_before_the_loader_is_made() -> None:
         gr.Curriculum().load_state_dict(3)  # type: ignore[arg-type]
     curriculum = gr.Curriculum(*METHODS["SPL hard"](35))
     curriculum.load_state_dict(state)
-    with pytest.raises(ValueError, match="state must be of 36 samples. Got 35"):
+    with pytest.raises(ValueError, match=r"state must be of 36 samples\. Got 35"):
         curriculum.loader(Toy(36), 8)
 
 
 def test_saving_before_the_loader_is_made_is_refused() -> None:
-    with pytest.raises(RuntimeError, match="call curriculum.loader"):
+    with pytest.raises(RuntimeError, match=r"call curriculum\.loader"):
         gr.Curriculum(gr.SPL()).state_dict()
 
 

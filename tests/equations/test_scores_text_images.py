@@ -244,6 +244,13 @@ def test_image_scores_equal_slow_loops() -> None:
         assert scores.compressed_bits(pictures)[i] == 8 * size / 63
 
 
+def test_compression_is_at_the_highest_level() -> None:
+    picture = (torch.arange(64 * 64) ** 2 // 7 % 23).to(torch.uint8).reshape(1, 64, 64)
+    best, fastest = (len(zlib.compress(picture.numpy().tobytes(), level)) - 6 for level in (9, 1))
+    assert best < fastest
+    assert scores.compressed_bits(picture).tolist() == [8 * best / 4096]
+
+
 @pytest.mark.parametrize("score", IMAGE_SCORES)
 def test_colour_is_weighed_alike_in_both_layouts(score: Callable[..., torch.Tensor]) -> None:
     # Red varies most: as blue, which weighs less, it would leave fewer grey levels.

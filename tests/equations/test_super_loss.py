@@ -218,6 +218,10 @@ def test_lambert_w_keeps_the_shape_and_takes_whole_numbers() -> None:
     assert (w * w.exp()).tolist()[1] == pytest.approx([3, 4, 5])
 
 
+def test_lambert_w_is_detached() -> None:
+    assert not weighting.lambert_w(torch.ones(2, requires_grad=True)).requires_grad
+
+
 def test_lambert_w_refuses_what_is_no_tensor() -> None:
     with pytest.raises(TypeError, match=r"values must be a tensor of real numbers\. Got float"):
         weighting.lambert_w(1.0)  # type: ignore[arg-type]

@@ -11,6 +11,7 @@ from typing import Any
 import gradatim
 from gradatim.compare.curricula import CONTROLS, CURRICULA
 from gradatim.compare.data import SETTINGS
+from gradatim.compare.extras import needs_extra
 from gradatim.validation import check_choice, check_count, check_number, refusal
 
 __all__ = ["Cell", "Plan", "versions"]
@@ -42,15 +43,21 @@ class Cell:
 def versions() -> dict[str, str]:
     """Name what numbers can depend on.
 
+    Returns:
+        Versions by package.
+
+    Raises:
+        ImportError: one of them is missing.
+
     Example:
         >>> sorted(versions())
         ['gradatim', 'numpy', 'scikit-learn', 'scipy', 'torch']
     """
-    others = ("numpy", "scikit-learn", "scipy", "torch")
-    return {
-        "gradatim": gradatim.__version__,
-        **{name: importlib.metadata.version(name) for name in others},
-    }
+    found = {"gradatim": gradatim.__version__}
+    with needs_extra("gradatim compare"):
+        for name in ("numpy", "scikit-learn", "scipy", "torch"):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 @dataclass(frozen=True)

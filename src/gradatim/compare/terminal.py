@@ -193,9 +193,10 @@ def show_results(plan: Plan, summary: Mapping[str, Sequence[Row]], screen: Conso
         f"Test accuracy in percent, mean ± standard deviation over {plan.seeds} seeds; difference "
         f"to {BASELINE} in points, paired by seed, with its 95 % interval. p: paired t-test; "
         f"sign-flip test; t-test after Holm over the {family} curricula of a table, on which the "
-        f"verdict rests (level {plan.alpha:g}). Everyone took the same number of steps; the "
-        "checkpoint was chosen on validation data and the test set opened once per run. Samples "
-        "per run: forward (with surveys) / backward.",
+        f"verdict rests (level {plan.alpha:g}). Equivalent: two one-sided tests against "
+        f"{100 * plan.margin:g} point. A plan can show what it finds four times in five. Everyone "
+        "took the same number of steps; the checkpoint was chosen on validation data and the test "
+        "set opened once per run. Samples per run: forward (with surveys) / backward.",
         style="dim",
         markup=False,
     )

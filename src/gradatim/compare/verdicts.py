@@ -60,12 +60,13 @@ class Comparison:
             scale: factor on scores before they are printed; 100 makes accuracies percent.
 
         Returns:
-            A sentence with the difference and its 95 % interval.
+            A sentence with the difference, its 95 % interval and, where evidence is lacking, the
+            difference that this plan would have found four times in five.
 
         Example:
             >>> pairs = {"new": ([0.3, 0.5, 0.7], [0.3, 0.5, 0.6])}
             >>> print(judge(pairs, alpha=0.05, margin=0.01)["new"].sentence("new"))
-            new: not enough evidence: +3.3 points, from -11.0 to +17.7; this plan finds 18.8 ...
+            new: not enough evidence: +3.3 points, from -11.0 to +17.7; this plan can show 18.8.
         """
         low, high = (scale * bound for bound in self.t_test.interval)
         size = f"{scale * self.t_test.difference:+.1f} {unit}, from {low:+.1f} to {high:+.1f}"
@@ -77,7 +78,7 @@ class Comparison:
             within = f"{margin} {unit.rstrip('s') if margin == '1' else unit}"
             return f"{name} is equivalent within {within}: {size}."
         found = f"{scale * self.detectable:.1f}"
-        return f"{name}: not enough evidence: {size}; this plan finds {found} four times in five."
+        return f"{name}: not enough evidence: {size}; this plan can show {found}."
 
 
 def probability(p: float) -> str:
@@ -104,7 +105,8 @@ def judge(
     """Compare each curriculum with plain training; the family is what is handed over together.
 
     One call is one family: one setting and one metric. The level and the margin belong to the plan
-    and are fixed before any result is seen.
+    and are fixed before any result is seen. Holm protects "helps" and "hurts"; each "equivalent"
+    errs at alpha on its own.
 
     Args:
         pairs: by curriculum, its scores and the baseline's for the same seeds, each of shape (n,),

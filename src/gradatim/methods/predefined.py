@@ -160,7 +160,9 @@ class Predefined(Method):
     @staticmethod
     def _bounds(low: float, high: float, size: int) -> tuple[int, int]:
         last = prefix_size(high, size)
-        first = 0 if low <= 0 else min(prefix_size(low, size), last - 1)
+        # Rounded as prefix_size rounds, so that windows side by side share nothing; but where
+        # low is 0 but for rounding, none is hidden: a prefix would be of one sample at least.
+        first = 0 if low * size < 1e-9 else min(prefix_size(low, size), last - 1)
         return first, last
 
     def planned_size(self, size: int, epoch: int) -> int | None:

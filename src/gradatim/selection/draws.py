@@ -108,10 +108,9 @@ def _keys(
         # has both; exponential_ has neither but takes twice as long, on one thread.
         race = torch.empty(piece.shape, dtype=torch.float64, device=piece.device)
         piece.copy_(race.uniform_(generator=generator).log_().neg_())
-    if not log and low > _ORDINARY[0] and high < _ORDINARY[1]:
-        return keys.div_(weights)
     if not log:
-        weights, high = weights.log(), math.log(high) if high > 0 else -math.inf
+        ordinary = low > _ORDINARY[0] and high < _ORDINARY[1]
+        return keys.div_(weights) if ordinary else keys.log_().sub_(weights.log())
     # Relative to the largest, so that a common offset costs no digits.
     return keys.log_().sub_(weights - high if high > -math.inf else weights)
 

@@ -32,6 +32,11 @@ def check_decisions(example: Example) -> None:
 
     Plans hold distinct positions of the pool they were given, with one weight each; weights are
     finite and at least 0, also for losses of 0 and of 10,000; selections hold k positions.
+
+    Example:
+        >>> import gradatim as gr
+        >>> example = Example(build=lambda problem: gr.Focal(), neutral="...", bad={})
+        >>> check_decisions(example)
     """
     problem = Problem.make()
     rehearsal = Rehearsal(example, problem)
@@ -94,6 +99,11 @@ def check_planned_size(example: Example) -> None:
     """Where `planned_size` answers, `plan` leaves exactly that many samples.
 
     For the whole data set and for half of it, and with losses that are all equal.
+
+    Example:
+        >>> import gradatim as gr
+        >>> example = Example(build=lambda problem: gr.SPL(), neutral="...", bad={})
+        >>> check_planned_size(example)
     """
     for problem in (Problem.make(), Problem.make().alike()):
         rehearsal = Rehearsal(example, problem)
@@ -113,6 +123,11 @@ def check_scores_stand(example: Example) -> None:
     """Planning and selecting change no table and no state, and answer the same when asked again.
 
     A sample that an epoch leaves out keeps its scores through it.
+
+    Example:
+        >>> import gradatim as gr
+        >>> example = Example(build=lambda problem: gr.SPL(), neutral="...", bad={})
+        >>> check_scores_stand(example)
     """
     problem = Problem.make()
     rehearsal = Rehearsal(example, problem)
@@ -156,6 +171,13 @@ def check_relabelling(example: Example) -> None:
     """Under other positions of the same samples the method decides the same about each of them.
 
     Plans, weights, selections, factors and tables are compared by sample, within 1e-4.
+
+    Example:
+        >>> import gradatim as gr
+        >>> example = Example(build=lambda problem: gr.PacedRandom(), neutral="...", bad={})
+        >>> check_relabelling(example)
+        Traceback (most recent call last):
+        AssertionError: relabelling the samples changes more than their labels: ...
     """
     problem = Problem.make()
     order = torch.randperm(problem.size, generator=torch.Generator().manual_seed(1))
@@ -166,7 +188,13 @@ def check_relabelling(example: Example) -> None:
 
 
 def check_inputs(example: Example) -> None:
-    """No hook changes what it is given: losses, signals, pools, constructor tensors."""
+    """No hook changes what it is given: losses, signals, pools, constructor tensors.
+
+    Example:
+        >>> import gradatim as gr
+        >>> example = Example(build=lambda problem: gr.Focal(), neutral="...", bad={})
+        >>> check_inputs(example)
+    """
     problem = Problem.make()
     with unchanged(problem, "the constructor"):
         method = example.build(problem)
@@ -183,6 +211,11 @@ def check_copies(example: Example) -> None:
     """Pickling and deep copying give an equal method that decides alike and shares nothing.
 
     Fresh and after training.
+
+    Example:
+        >>> import gradatim as gr
+        >>> example = Example(build=lambda problem: gr.SPL(), neutral="...", bad={})
+        >>> check_copies(example)
     """
     problem = Problem.make()
     for epochs in (0, example.epochs - 1):
@@ -214,7 +247,13 @@ def _pickled(thing: Any) -> Any:
 
 
 def check_empty_batch(example: Example) -> None:
-    """A batch without rows is weighed and observed, and changes nothing."""
+    """A batch without rows is weighed and observed, and changes nothing.
+
+    Example:
+        >>> import gradatim as gr
+        >>> example = Example(build=lambda problem: gr.SuperLoss(), neutral="...", bad={})
+        >>> check_empty_batch(example)
+    """
     problem = Problem.make()
     rehearsal, twin = Rehearsal(example, problem), Rehearsal(example, problem)
     none = torch.zeros(0, dtype=torch.int64)

@@ -85,6 +85,11 @@ def check_repr(example: Example) -> None:
     """``eval(repr(method))`` builds an equal method, and no argument is missing from the repr.
 
     Tensors are shown by shape and fingerprint; see `rebuilt`.
+
+    Example:
+        >>> import gradatim as gr
+        >>> example = Example(build=lambda problem: gr.SPLD(problem.targets), neutral="...", bad={})
+        >>> check_repr(example)
     """
     problem = Problem.make()
     builds = [example.build]
@@ -105,7 +110,15 @@ def check_repr(example: Example) -> None:
 
 
 def check_bad_values(example: Example) -> None:
-    """Every constructor parameter refuses its bad values by name, at the latest by the loader."""
+    """Every constructor parameter refuses its bad values by name, at the latest by the loader.
+
+    Example:
+        >>> import gradatim as gr
+        >>> example = Example(build=lambda problem: gr.Focal(), neutral="...", bad={})
+        >>> check_bad_values(example)
+        Traceback (most recent call last):
+        AssertionError: bad must say what Focal refuses for 'gamma': values or a reason
+    """
     problem = Problem.make()
     kind = type(example.build(problem))
 
@@ -117,7 +130,13 @@ def check_bad_values(example: Example) -> None:
 
 
 def check_references(example: Example) -> None:
-    """`gradatim.cite` knows every paper that the method names."""
+    """`gradatim.cite` knows every paper that the method names.
+
+    Example:
+        >>> import gradatim as gr
+        >>> example = Example(build=lambda problem: gr.Focal(), neutral="...", bad={})
+        >>> check_references(example)
+    """
     method = example.build(Problem.make())
     assert isinstance(method.references, tuple), (
         f"references must be a tuple. Got {method.references!r}"

@@ -35,6 +35,14 @@ class Decisions:
         selected: per batch, the names that `Method.select` took.
         factors: per batch, what `Method.weigh` gave.
         tables: every table at the end of the epoch, rows by name.
+
+    Example:
+        >>> import gradatim as gr
+        >>> problem = Problem.make(size=4)
+        >>> easier_half = gr.Predefined(problem.scores, pace=gr.pacing.Constant(0.5))
+        >>> example = Example(build=lambda problem: easier_half, neutral="...", bad={})
+        >>> Rehearsal(example, problem).epoch().names.equal(problem.scores.argsort()[:2].sort()[0])
+        True
     """
 
     names: torch.Tensor
@@ -65,7 +73,7 @@ class Rehearsal:
 
     Example:
         >>> import gradatim as gr
-        >>> example = Example(build=lambda problem: gr.Focal(), neutral="not needed here", bad={})
+        >>> example = Example(build=lambda problem: gr.Focal(), neutral="...", bad={})
         >>> decisions = Rehearsal(example, Problem.make(size=3)).epoch()
         >>> decisions.names, decisions.factors[0].shape
         (tensor([0, 1, 2]), torch.Size([3]))

@@ -32,6 +32,16 @@ def check_neutral(example: Example) -> None:
 
     The batches, the loss of each step and the parameters equal those of a loop without gradatim
     that takes the samples in the order of plain shuffling.
+
+    Example:
+        >>> import gradatim as gr
+        >>> check_neutral(Example(
+        ...     build=lambda problem: gr.Focal(gamma=2.0),
+        ...     neutral=lambda problem: gr.Focal(gamma=0.1),
+        ...     bad={},
+        ... ))
+        Traceback (most recent call last):
+        AssertionError: at its neutral setting training differs from plain training: losses[0]: ...
     """
     if isinstance(example.neutral, str):
         assert example.neutral.strip(), "neutral must build the method, or say why it cannot"
@@ -54,9 +64,14 @@ def check_neutral(example: Example) -> None:
 def check_resume(example: Example) -> None:
     """A run that is cut and resumed equals the uninterrupted one, to the bit, wherever it is cut.
 
-    Cuts lie within the first and the last epoch, one step before the first one's end, at it, and one
-    step after it. The resumed curriculum is built under another seed, so that it can only know the right one from
-    the checkpoint.
+    Cuts lie within the first and the last epoch, at the first one's end, and one step before and
+    after that. The resumed curriculum is built under another seed, so that it can only know the
+    right one from the checkpoint.
+
+    Example:
+        >>> import gradatim as gr
+        >>> example = Example(build=lambda problem: gr.SuperLoss(), neutral="...", bad={})
+        >>> check_resume(example)
     """
     problem = Problem.make()
     whole = Training(example, problem, example.build(problem))
@@ -65,6 +80,8 @@ def check_resume(example: Example) -> None:
     first, last, total = whole.ends[0], whole.ends[-2], len(whole.batches)
     for cut in sorted({first // 2, first - 1, first, first + 1, (last + total) // 2}):
         resumed = Training(example, problem, example.build(problem), seed=1)
+        if not resumed.curriculum.survey_due:
+            len(resumed.loader)  # plans under the wrong seed, as a script that shows a length does
         resumed.load_state_dict(loaded(saved(states[cut])))
         resumed.run(example.epochs)
         for what, ours, theirs in (
@@ -82,6 +99,11 @@ def check_saved_state(example: Example) -> None:
 
     It loads with ``weights_only=True``; a method that has loaded it saves the same again; training
     on, in the run that saved it or in one that loaded it, leaves it as it is.
+
+    Example:
+        >>> import gradatim as gr
+        >>> example = Example(build=lambda problem: gr.SuperLoss(), neutral="...", bad={})
+        >>> check_saved_state(example)
     """
     problem = Problem.make()
     training = Training(example, problem, example.build(problem))
@@ -106,6 +128,17 @@ def check_return(example: Example) -> None:
     """No sample is left out for good.
 
     Two stretches of ``returns_within`` epochs each train on every sample at least once.
+
+    Example:
+        >>> import gradatim as gr
+        >>> example = Example(
+        ...     build=lambda problem: gr.Predefined(problem.scores, pace=gr.pacing.Constant(0.5)),
+        ...     neutral="...",
+        ...     bad={},
+        ... )
+        >>> check_return(example)
+        Traceback (most recent call last):
+        AssertionError: 30 of 60 samples are not trained on within 5 epochs from epoch 0
     """
     problem = Problem.make()
     training = Training(example, problem, example.build(problem))
@@ -125,6 +158,13 @@ def check_seeds(example: Example) -> None:
 
     With ``Example.draws`` another seed also chooses other samples, weights or factors from the same
     tables; without it, only the order of an epoch depends on the seed.
+
+    Example:
+        >>> import gradatim as gr
+        >>> example = Example(build=lambda problem: gr.PacedRandom(), neutral="...", bad={})
+        >>> check_seeds(example)
+        Traceback (most recent call last):
+        AssertionError: another seed gives other choices: say draws=True. decisions[0]['names']...
     """
     problem = Problem.make()
     orders, decisions = [], []
@@ -150,6 +190,11 @@ def check_global_random_state(example: Example) -> None:
 
     Each hook is watched alone; then two trainings and two rehearsals under different global seeds
     are compared.
+
+    Example:
+        >>> import gradatim as gr
+        >>> example = Example(build=lambda problem: gr.PacedRandom(), neutral="...", bad={})
+        >>> check_global_random_state(example)
     """
     problem = Problem.make()
     with global_random_state_untouched("the constructor"):
@@ -179,6 +224,11 @@ def check_half_precision(example: Example) -> None:
 
     Factors are finite, and so is the gradient of the engine's loss, which stays within 5 % of the
     loss for the same numbers in float32.
+
+    Example:
+        >>> import gradatim as gr
+        >>> example = Example(build=lambda problem: gr.Focal(), neutral="...", bad={})
+        >>> check_half_precision(example)
     """
     problem = Problem.make()
     for dtype in (torch.float16, torch.bfloat16):
@@ -196,19 +246,27 @@ def check_half_precision(example: Example) -> None:
         given = losses.clone().requires_grad_()
         with failing(f"a step with losses in {dtype}"):
             signals = narrow.signals(index, logits)
+            narrow.curriculum.criterion(logits, problem.targets[index])
             loss = narrow.curriculum(given, index=index, **signals)
             loss.backward()
         assert given.grad is not None
         finite = bool(torch.isfinite(loss)) and bool(torch.isfinite(given.grad).all())
         assert finite, f"losses in {dtype} give a loss or gradient that is not finite"
         signals = full.signals(index, logits.float())
+        full.curriculum.criterion(logits.float(), problem.targets[index])
         expected = full.curriculum(losses.float(), index=index, **signals)
         close = torch.isclose(loss.float(), expected, rtol=0.05, atol=1e-3)
         assert close, f"losses in {dtype} give the loss {loss} where float32 gives {expected}"
 
 
 def check_single_sample(example: Example) -> None:
-    """A data set of one sample trains, on that sample, in every epoch."""
+    """A data set of one sample trains, on that sample, in every epoch.
+
+    Example:
+        >>> import gradatim as gr
+        >>> example = Example(build=lambda problem: gr.SPL(), neutral="...", bad={})
+        >>> check_single_sample(example)
+    """
     problem = Problem.make().first(1)
     with failing("a data set of one sample"):
         training = Training(example, problem, example.build(problem))
@@ -231,7 +289,15 @@ class Masked(Method):
 
 
 def check_zero_weight(example: Example) -> None:
-    """Under the weighted mean a sample of weight 0 counts as if it were not in the batch."""
+    """Under the weighted mean a sample of weight 0 counts as if it were not in the batch.
+
+    Example:
+        >>> import gradatim as gr
+        >>> example = Example(build=lambda problem: gr.SuperLoss(tau="ema"), neutral="...", bad={})
+        >>> check_zero_weight(example)
+        Traceback (most recent call last):
+        AssertionError: weight 0 and removing samples differ: loss and gradient [0]: ...
+    """
     problem = Problem.make()
     index = torch.arange(16)
     removed, rest = index[::3], index[torch.arange(16) % 3 != 0]

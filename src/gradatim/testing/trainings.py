@@ -39,6 +39,13 @@ class PlainTraining:
         example: gives the model.
         problem: what to train on.
         batches: the samples of each step.
+
+    Example:
+        >>> import gradatim as gr
+        >>> example = Example(build=lambda problem: gr.Uniform(), neutral="...", bad={})
+        >>> plain = PlainTraining(example, Problem.make(), [torch.arange(8), torch.arange(8, 16)])
+        >>> len(plain.losses), plain.losses[0].shape
+        (2, torch.Size([]))
     """
 
     def __init__(self, example: Example, problem: Problem, batches: Sequence[torch.Tensor]) -> None:
@@ -65,7 +72,7 @@ class Training:
 
     Example:
         >>> import gradatim as gr
-        >>> example = Example(build=lambda problem: gr.Focal(), neutral="not needed here", bad={})
+        >>> example = Example(build=lambda problem: gr.Focal(), neutral="...", bad={})
         >>> problem = Problem.make(size=20)
         >>> training = Training(example, problem, example.build(problem))
         >>> training.run(2)

@@ -112,7 +112,7 @@ def spld_by_count(
         k ones and N - k zeros, (N,), new, in the losses' floating dtype.
 
     Raises:
-        TypeError: groups cannot be read as numbers, generator is none.
+        TypeError: groups cannot be read as numbers; generator is not a torch.Generator.
         ValueError: gamma < 0, k outside 1..N, groups of a wrong length or dtype.
 
     Example:

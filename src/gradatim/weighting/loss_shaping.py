@@ -214,7 +214,7 @@ def super_loss_value(
     """
     wide, dtype = read_losses(losses, attached=True)
     lam = check_number("lam", lam, above=0)
-    confidence, log_confidence = _confidence(wide.detach(), tau, lam)
+    confidence, log_confidence = _confidence(wide, tau, lam)
     exact = wide.to(confidence.dtype)
     gain = exact - read_scalar("tau", tau, exact)
     return (gain * confidence + lam * log_confidence.square()).to(dtype)
@@ -223,7 +223,7 @@ def super_loss_value(
 def _confidence(
     losses: torch.Tensor, tau: float | torch.Tensor, lam: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return s* and log s*, (B,), in the widest dtype of the device."""
+    """Return s* and log s*, (B,), detached, in the widest dtype of the device."""
     exact = losses.to(precise_dtype(losses.device))
     beta = (exact - read_scalar("tau", tau, exact)) / lam
     floor = -2 / math.e

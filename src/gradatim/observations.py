@@ -1,0 +1,150 @@
+"""What was seen in an epoch: kept until it is applied to tables and merged over ranks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from gradatim.log import LIMIT_BYTES, Log, rounds
+from gradatim.method import Batch, Method, Run, overrides
+from gradatim.table import Table
+from gradatim.validation import check_finite
+
+__all__ = ["Observations"]
+
+
+class Observations:
+    """The methods' tables, and the log of what they have not observed yet.
+
+    Args:
+        methods: the curriculum's methods, in order.
+        run: where training stands.
+        device: where tables live; None is where the losses are.
+        nonfinite: what becomes of observations that are not finite, ``"raise"`` or ``"skip"``.
+    """
+
+    def __init__(
+        self,
+        methods: Sequence[Method],
+        run: Run,
+        *,
+        device: torch.device | None,
+        nonfinite: str,
+    ) -> None:
+        self.methods = methods
+        self.run = run
+        self.device = device
+        self.nonfinite = nonfinite
+        self.log = Log()
+        self.log_limit_bytes = LIMIT_BYTES
+        self._observing = [method for method in methods if overrides(method, "observe")]
+        self._fixed_device = device is not None
+        self._observed_at: torch.Tensor | None = None  # step in which each sample was seen last
+
+    def tables(self) -> list[Table]:
+        """All tables of all methods."""
+        return [table for method in self.methods for table in method.tables().values()]
+
+    def place(self, device: torch.device) -> None:
+        """Move tables to where the losses are, once."""
+        if not self._fixed_device and device != self.device:
+            for table in self.tables():
+                table.to(device)
+            self.log.to(device)  # of a checkpoint that was loaded before the first losses came
+        self._fixed_device = True
+        self.device = self.device or device
+
+    def remember(self, batch: Batch) -> None:
+        """Log what methods will observe; nothing waits for the device."""
+        if not self._observing or batch.size == 0:
+            return
+        columns = {
+            f"{number}.{name}": column
+            for number, method in enumerate(self._observing)
+            for name, column in method.record(batch, self.run).items()
+        }
+        self.log.append(
+            batch.index,
+            batch.losses,
+            columns,
+            step=int(batch.step),
+            learning_rate=0.0 if batch.learning_rate is None else batch.learning_rate,
+            clock=0.0 if batch.clock is None else batch.clock,
+        )
+
+    def apply_log(self, *, surveyed: bool = False) -> None:
+        """Hand the logged rows to the methods, which write their tables."""
+        if not len(self.log):
+            return
+        rows = self.log.rows()
+        finite = torch.isfinite(rows["losses"])
+        if not bool(finite.all()):
+            if self.nonfinite == "raise":
+                check_finite("losses", rows["losses"], rows["index"])
+            rows = _part(rows, finite.nonzero().squeeze(1))
+        self.log.clear()
+        if not rows["index"].numel():
+            return
+        for part in rounds(rows):
+            if self.run.world > 1:
+                self._last_observed()[part["index"]] = part["step"]
+            for number, method in enumerate(self._observing):
+                prefix = f"{number}."
+                own = {
+                    name.removeprefix(prefix): column
+                    for name, column in part["columns"].items()
+                    if name.startswith(prefix)
+                }
+                batch = Batch(
+                    part["index"].to(part["losses"].device),
+                    part["losses"],
+                    own,
+                    self.run.epoch,
+                    part["step"],
+                    part["learning_rate"],
+                    part["clock"],
+                    surveyed,
+                )
+                method.observe(batch, self.run)
+
+    def _last_observed(self) -> torch.Tensor:
+        if self._observed_at is None:
+            self._observed_at = torch.full((self.run.size,), -1, dtype=torch.int64)
+        return self._observed_at
+
+    def track(self) -> None:
+        """Let tables remember what this rank writes, where there are other ranks to tell."""
+        tables = self.tables()
+        if tables and self.run.world > 1:
+            steps = self._last_observed()
+            for table in tables:
+                table.track(steps)
+
+    def reset_tracking(self) -> None:
+        """Forget what this rank wrote since the last merge: it is merged, or loaded over."""
+        self._observed_at = None
+        for table in self.tables():
+            table.track(None)
+
+    def merge(self, *, surveyed: bool = False) -> None:
+        """Apply the log and bring all ranks to the same tables (collective)."""
+        self.track()
+        self.apply_log(surveyed=surveyed)
+        if self.run.world > 1:
+            for table in self.tables():
+                table.merge_ranks()
+            # What methods write between epochs they write alike on all ranks: nothing to merge.
+            self.reset_tracking()
+
+
+def _part(rows: dict[str, Any], keep: torch.Tensor) -> dict[str, Any]:
+    def cut(values: torch.Tensor) -> torch.Tensor:
+        return values[keep.to(values.device)]
+
+    parts: dict[str, Any] = {
+        name: cut(values) for name, values in rows.items() if name != "columns"
+    }
+    parts["columns"] = {name: cut(column) for name, column in rows["columns"].items()}
+    return parts
