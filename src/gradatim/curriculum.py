@@ -20,7 +20,7 @@ __all__ = ["Curriculum"]
 # A compiled step may call the curriculum: its graph breaks there once, instead of tracing (and at
 # every step retracing) the engine. This is torch's own decorator: `torch.compiler.disable` would
 # import the compiler together with gradatim; optimizers import it like this, when they are built.
-_outside_graphs = torch._disable_dynamo
+_outside_graphs: Any = getattr(torch, "_disable_dynamo", lambda function: function)
 
 
 def _unwrapped(model: Any) -> Any:

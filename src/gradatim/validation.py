@@ -12,6 +12,7 @@ import numbers
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 __all__ = [
@@ -232,7 +233,9 @@ def as_vector(
         ValueError: score must be one value per sample: 3 of them. Got 2.
     """
     try:
-        vector = torch.as_tensor(values).detach()
+        # NumPy reads Python floats as they are; torch would round them to float32.
+        known = values if isinstance(values, torch.Tensor) else np.asarray(values)
+        vector = torch.as_tensor(known).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         kind = type(values).__name__
         raise TypeError(f"{name} must be numbers, one per sample. Got {kind}.") from error

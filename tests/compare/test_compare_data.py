@@ -34,8 +34,12 @@ def test_parts_have_the_classes_shares():
 
 def test_the_split_belongs_to_the_seed():
     first, again, other = (digits("clean", seed=seed) for seed in (0, 0, 1))
-    assert torch.equal(first.test.features, again.test.features)
-    assert not torch.equal(first.test.features, other.test.features)
+    for name in ("training", "validation", "test"):
+        part = getattr(first, name).features
+        assert torch.equal(part, getattr(again, name).features)
+        assert not torch.equal(part, getattr(other, name).features)
+    assert identities(first.training) != identities(other.training)
+    assert identities(first.test) != identities(other.test)
 
 
 def test_noise_touches_training_labels_only():

@@ -173,7 +173,26 @@ def test_the_checkpoint_is_the_best_on_validation_and_is_what_is_tested():
     assert loss == pytest.approx(done.curve["validation_loss"][chosen])
 
 
-def test_uniform_is_plain_training_to_the_bit():
+def test_ties_go_to_the_lower_loss_and_then_to_the_earlier_step(monkeypatch):
+    script = iter([(0.5, 0.1), (0.9, 0.4), (0.9, 0.3), (0.9, 0.3), (0.8, 0.2)])
+    monkeypatch.setattr(training_module, "evaluate", lambda model, samples: (*next(script), None))
+    task = digits("clean", seed=0)
+    done = train(
+        perceptron(64, 10, seed=0),
+        gr.Uniform(),
+        task.training,
+        task.validation,
+        steps=10,
+        batch_size=64,
+        learning_rate=0.1,
+        evaluations=5,
+        seed=0,
+    )
+    assert done.curve["steps"] == [2, 4, 6, 8, 10]
+    assert done.checkpoint_step == 6
+
+
+def test_uniform_is_plain_training():
     task = digits("clean", seed=0)
     model = perceptron(64, 10, seed=0)
     train(

@@ -7,7 +7,7 @@ import math
 import os
 import random
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -203,6 +203,16 @@ class PlansDifferently(Sound):
         return pool.keep(torch.arange(self.asked % 2, pool.index.numel(), 2))
 
 
+class PlansForTheLatest(Sound):
+    """Once asked about a later epoch, it answers for that one."""
+
+    latest = 0
+
+    def plan(self, pool, run):
+        self.latest = max(self.latest, run.epoch)
+        return super().plan(pool, gr.Run(size=run.size, seed=run.seed, epoch=self.latest))
+
+
 class DecaysEverybody(Sound):
     def observe(self, batch, run):
         self.losses.values.mul_(0.9)
@@ -222,7 +232,7 @@ class NeverReturns(Sound):
 
 class LeavesInTheEnd(Sound):
     def plan(self, pool, run):
-        keep = 1.0 if run.epoch < 6 else 0.5
+        keep = 1.0 if run.epoch < 5 else 0.5
         k = prefix_size(keep, pool.index.numel())
         return pool.keep(lowest(self.score[pool.index], k, tie="index"))
 
@@ -237,7 +247,7 @@ class HidesAnArgument(Sound):
         del self.warmup_epochs
 
     def chooses(self, epoch):
-        return epoch >= self.start
+        return self.keep < 1 and epoch >= self.start and epoch % 2 == 1
 
 
 class StoresAnotherValue(Sound):
@@ -357,6 +367,14 @@ class DrawsFromTheSystem(DrawsBySeed):
         return super().plan(pool, gr.Run(size=run.size, seed=seed, epoch=run.epoch))
 
 
+class WeighsFromTheSystem(Sound):
+    def plan(self, pool, run):
+        return pool
+
+    def weigh(self, batch, run):
+        return torch.full_like(batch.losses, 1 + int.from_bytes(os.urandom(4), "little") / 2**32)
+
+
 class OrdersWithoutSeed(Sound):
     def plan(self, pool, run):
         plan = super().plan(pool, run)
@@ -397,6 +415,19 @@ class ForgetsInPickle(Sound):
         return {**vars(self), "ended": 0}
 
 
+class KnowsItself(Sound):
+    """Its memory lies outside, under its own identity, so that no copy has it."""
+
+    memory: ClassVar[dict[int, int]] = {}
+
+    def end_epoch(self, run):
+        super().end_epoch(run)
+        self.memory[id(self)] = self.ended
+
+    def weigh(self, batch, run):
+        return torch.full_like(batch.losses, 1 + self.memory.get(id(self), 0))
+
+
 class CopiesShallowly(Sound):
     def __deepcopy__(self, memo):
         return copy.copy(self)
@@ -431,6 +462,29 @@ class PoisonedByNothing(Sound):
     def observe(self, batch, run):
         self.losses.write(batch.index, batch.losses)
         self.average.write(batch.losses.double().mean())
+
+
+class InfiniteSlope(Sound):
+    """The root of 0 is 0, and its slope is not."""
+
+    differentiable = True
+
+    def weigh(self, batch, run):
+        return (batch.losses - batch.losses.detach().min()).sqrt() if batch.size else None
+
+
+class CountsBatches(Sound):
+    def start_epoch(self, run):
+        self.batches = 0
+
+    def weigh(self, batch, run):
+        self.batches = getattr(self, "batches", 0) + 1
+        return torch.full_like(batch.losses, self.batches)
+
+
+class CountsEveryBatch(CountsBatches):
+    def start_epoch(self, run):
+        pass
 
 
 class OneRowTooMany(Sound):
@@ -472,6 +526,26 @@ class WholeWeights(Sound):
 class OneWeightForAll(Sound):
     def weigh(self, batch, run):
         return torch.ones(1)
+
+
+class PlansInInt32(Sound):
+    def plan(self, pool, run):
+        return gr.Pool(pool.index.int())
+
+
+class PlansInColumns(Sound):
+    def plan(self, pool, run):
+        return gr.Pool(pool.index.unsqueeze(1))
+
+
+class PlansNothing(Sound):
+    def plan(self, pool, run):
+        return gr.Pool(pool.index[:0])
+
+
+class PlansOnePreference(Sound):
+    def plan(self, pool, run):
+        return gr.Pool(pool.index, log_weights=torch.zeros(1))
 
 
 class PlansTwice(Sound):
@@ -557,6 +631,7 @@ BROKEN: Mapping[str, list[Example]] = {
         example(NormalisesInPlace),
         example(CountsPlans),
         example(PlansDifferently),
+        example(PlansForTheLatest),
         example(DecaysEverybody),
         example(SelectingMarks),
     ],
@@ -587,6 +662,7 @@ BROKEN: Mapping[str, list[Example]] = {
         example(draws=True),
         example(DrawsByEpochAlone, draws=True),
         example(DrawsFromTheSystem, draws=True),
+        example(WeighsFromTheSystem, draws=True),
         example(OrdersWithoutSeed),
     ],
     "bad_values": [
@@ -598,20 +674,39 @@ BROKEN: Mapping[str, list[Example]] = {
         example(bad={**example().bad, "kept": Bad((0,))}),
         example(bad={**example().bad, "keep": Bad((0.3,))}),
     ],
-    "copies": [example(HoldsALambda), example(ForgetsInPickle), example(CopiesShallowly)],
-    "half_precision": [example(WantsFloat32), example(Overflows), example(RoundsInHalf)],
+    "copies": [
+        example(HoldsALambda),
+        example(ForgetsInPickle),
+        example(CopiesShallowly),
+        example(KnowsItself),
+    ],
+    "half_precision": [
+        example(WantsFloat32),
+        example(Overflows),
+        example(RoundsInHalf),
+        example(InfiniteSlope),
+    ],
     "empty_batch": [
         example(DividesByTheLargest),
         example(PoisonedByNothing),
         example(OneRowTooMany),
+        example(CountsEveryBatch),
     ],
-    "single_sample": [example(LeavesNone), example(NeedsADeviation)],
+    "single_sample": [
+        example(LeavesNone),
+        example(NeedsADeviation),
+        example(NeedsADeviation, epochs=1),
+    ],
     "zero_weight": [example(WeighsAgainstTheBatch)],
     "decisions": [
         example(NegativeWeights),
         example(InfiniteWeights),
         example(WholeWeights),
         example(OneWeightForAll),
+        example(PlansInInt32),
+        example(PlansInColumns),
+        example(PlansNothing),
+        example(PlansOnePreference),
         example(PlansTwice),
         example(PlansStrangers),
         example(PlansNegativeWeights),

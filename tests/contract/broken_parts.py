@@ -85,6 +85,12 @@ def attached(values):
     return values / 2
 
 
+def rooted(values):
+    """Finite, but the slope at the lowest value is not."""
+    as_vector("values", values)
+    return (values - values.detach().min()).sqrt()
+
+
 def ranks_by_position(values):
     return as_vector("values", values) + torch.arange(len(values))
 
@@ -161,6 +167,10 @@ def first_in_int32(weights, k):
     return first_by_weight(weights, k).int()
 
 
+def first_as_list(weights, k):
+    return first_by_weight(weights, k).tolist()
+
+
 def first_beyond(weights, k):
     return first_by_weight(weights, k) + 1
 
@@ -213,6 +223,7 @@ BROKEN_SCORES: Mapping[str, list[PartExample]] = {
         score(logarithms),
         score(attached),
         score(halved, differentiable=True),
+        score(rooted, differentiable=True),
         score(halved, low=0.0),
         score(halved, high=0.0),
     ],
@@ -243,6 +254,7 @@ BROKEN_DRAWS: Mapping[str, list[PartExample]] = {
     "positions": [
         draw(first_twice),
         draw(first_in_int32),
+        draw(first_as_list),
         draw(first_beyond),
         draw(first_in_columns),
         draw(first_but_one),
@@ -328,6 +340,13 @@ class EqualsAll(Rising):
     __hash__ = Rising.__hash__
 
 
+class EqualsAnything(Rising):
+    def __eq__(self, other):
+        return True
+
+    __hash__ = Rising.__hash__
+
+
 class Unhashable(Rising):
     __hash__ = None  # type: ignore[assignment]
 
@@ -346,6 +365,11 @@ class HoldsAFunction(Rising):
 class ForgetsInPickle(Rising):
     def __getstate__(self):
         return {"start": 0.5, "epochs": self.epochs}
+
+
+class CopiesAnother(Rising):
+    def __deepcopy__(self, memo):
+        return type(self)(0.5, self.epochs)
 
 
 class ClampsStart(Rising):
@@ -379,9 +403,10 @@ BROKEN_PACES: Mapping[str, list[PaceExample]] = {
     "repr": [
         pace(ForgetsInRepr, arguments={"start": 0.25, "epochs": 5.0}),
         pace(EqualsAll),
+        pace(EqualsAnything),
         pace(Unhashable),
         pace(HashesById),
     ],
-    "copies": [pace(HoldsAFunction), pace(ForgetsInPickle)],
+    "copies": [pace(HoldsAFunction), pace(ForgetsInPickle), pace(CopiesAnother)],
     "bad_values": [pace(ClampsStart), pace(TakesAnyTime), pace(Rising, bad={})],
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
 from contract.broken_methods import (
@@ -12,6 +14,7 @@ from contract.broken_methods import (
     TakesStateAlive,
     example,
 )
+from gradatim import checkpoint
 from gradatim.testing import METHOD_CHECKS, Example, check_method, run_checks
 
 
@@ -51,7 +54,16 @@ def test_the_engine_copies_the_state_that_a_method_saves_and_loads(kind: type[So
     METHOD_CHECKS["resume"](example(kind))
 
 
-@pytest.mark.parametrize("check", ["neutral", "saved_state", "references"])
+@pytest.mark.parametrize("kind", [LiveState, TakesStateAlive])
+def test_without_the_engines_copies_the_check_catches_it(
+    kind: type[Sound], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoint, "copy", SimpleNamespace(deepcopy=lambda state: state))
+    with pytest.raises(AssertionError, match="checkpoint changed it by training on"):
+        METHOD_CHECKS["saved_state"](example(kind))
+
+
+@pytest.mark.parametrize("check", ["neutral", "repr", "references"])
 def test_check_method_runs_every_check_and_names_the_one_that_failed(check: str) -> None:
     with pytest.raises(AssertionError, match=f"^{check}: "):
         check_method(BROKEN[check][0])

@@ -267,9 +267,13 @@ def test_bad_input_is_refused_by_name(call: Callable[[], object], message: str) 
         lambda: scores.loss("abc", Y),
         lambda: scores.loss(P, "ab"),
         lambda: scores.human("abc"),
+        lambda: scores.human([1.0], size="1"),
+        lambda: scores.rank(torch.zeros(3), generator=0),
+        lambda: scores.from_model(nn.Identity(), a_data_set(), score="loss"),
+        lambda: scores.from_model(nn.Identity(), a_data_set(), forward="logits"),
     ],
 )
-def test_what_is_no_number_is_a_type_error(call: Callable[[], object]) -> None:
+def test_what_is_of_another_kind_is_a_type_error(call: Callable[[], object]) -> None:
     with pytest.raises(TypeError, match="must be"):
         call()
 

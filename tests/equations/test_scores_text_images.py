@@ -144,6 +144,18 @@ IDS = torch.tensor([[1, 2], [3, 0]])
             TypeError,
             "texts must be strings or sequences of tokens. Got int. Lengths you have already",
         ),
+        (lambda: scores.length(3), TypeError, "texts must be a sequence of texts. Got int."),
+        (lambda: scores.length(["a"], tokenizer=" "), TypeError, "tokenizer must be callable."),
+        (
+            lambda: scores.word_rarity(["a"], tokenizer=" "),
+            TypeError,
+            "tokenizer must be callable. Got ' '.",
+        ),
+        (
+            lambda: scores.length(["a"], special=0),
+            ValueError,
+            "special must be a collection of tokens. Got 0.",
+        ),
         (
             lambda: scores.word_rarity(["a"], []),
             ValueError,
@@ -286,6 +298,12 @@ def test_images_are_scored_each_for_itself(
     assert torch.equal(score(pictures[order]), together[order])
     assert torch.equal(pictures, before)
     assert score(pictures[:0]).shape == (0,)
+
+
+@pytest.mark.parametrize("score", IMAGE_SCORES)
+def test_a_file_name_is_no_image(score: Callable[..., torch.Tensor]) -> None:
+    with pytest.raises(TypeError, match="images must be a uint8 tensor or array"):
+        score("cat.png")
 
 
 @pytest.mark.parametrize(

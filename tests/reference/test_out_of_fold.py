@@ -214,3 +214,13 @@ LABELS = torch.tensor([0, 0, 0, 2, 2, 2])
 def test_bad_input_is_refused_by_name(call: Callable[[], object], message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
         call()
+
+
+def test_folds_need_a_generator_and_a_function() -> None:
+    labels = torch.arange(2).repeat(4)
+    with pytest.raises(TypeError, match=r"generator must be a torch\.Generator"):
+        scores.stratified_folds(labels, 2, generator=None)
+    with pytest.raises(TypeError, match=r"generator must be a torch\.Generator"):
+        scores.out_of_fold(labels, lambda train, held: None, folds=2, generator=0)
+    with pytest.raises(TypeError, match="fit_predict must be callable"):
+        scores.out_of_fold(labels, "fit", folds=2, generator=seeded())
