@@ -202,8 +202,11 @@ class Epochs(Observations):
             )
         plan = self.plan()
         if self.run.world > 1:
+            position = (self.run.epoch, self.run.step, self.start, self.batch_size)
             distributed.agree(
-                "the plan of the epoch", plan.checksum(), "Do all ranks use the same seed and data?"
+                "the plan of the epoch",
+                hash((plan.checksum(), *position)),
+                "Do all ranks use the same seed, data, batch size and checkpoint?",
             )
         for method in self.methods:
             method.start_epoch(self.run)

@@ -126,6 +126,15 @@ def test_a_folder_of_another_plan_is_refused_by_name(tmp_path):
     assert (tmp_path / "out" / "plan.json").read_bytes() == before
 
 
+def test_opening_a_folder_again_clears_what_a_killed_run_left(tmp_path):
+    open_folder(TINY, tmp_path / "out")
+    left = tmp_path / "out" / "cells" / "clean" / ".result.json.0123.partial"
+    left.parent.mkdir(parents=True)
+    left.write_text("{")
+    open_folder(TINY, tmp_path / "out")
+    assert not left.exists()
+
+
 def test_folders_of_something_else_are_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("words")
     with pytest.raises(ValueError, match="which holds other files"):

@@ -33,6 +33,7 @@ RUNS: dict[str, dict[str, Any]] = {
         "log_limit_bytes": 1,
     },
     "applied within the epoch": {"name": "Everything", "log_limit_bytes": 100},
+    "surveyed in parts": {"name": "SPL surveyed", "log_limit_bytes": 1},
     "skip": {"name": "Everything", "poison": (3, 17), "curriculum_options": SKIP},
     "skip in a weighted mean": {
         "name": "WeightedMean",

@@ -10,7 +10,7 @@ import torch.distributed as dist
 from torch.utils.data import TensorDataset
 
 import gradatim as gr
-from ddp.toy import METHODS, Toy
+from ddp.toy import METHODS, Toy, restore, train
 
 
 def late_group(rank: int, world: int, store: str) -> dict[str, Any]:
@@ -41,9 +41,12 @@ def test_the_group_may_start_after_curriculum_and_loader(run_ranks: Any, tmp_pat
     assert ranks[0]["rows"] != ranks[1]["rows"]
 
 
-def disagree(rank: int, world: int) -> list[str]:
-    def attempt(curriculum: gr.Curriculum, size: int) -> str:
-        loader = curriculum.loader(Toy(size), 4)
+def disagree(rank: int, world: int, states: list[bytes]) -> list[str]:
+    def attempt(seed: int = 0, size: int = 35, batch: int = 4, state: bytes = b"") -> str:
+        curriculum = gr.Curriculum(gr.Uniform(), seed=seed)
+        loader = curriculum.loader(Toy(size), batch)
+        if state:
+            curriculum.load_state_dict(restore(state)["curriculum"])
         try:
             next(iter(loader))
         except RuntimeError as error:
@@ -51,18 +54,24 @@ def disagree(rank: int, world: int) -> list[str]:
         return "went on"
 
     return [
-        attempt(gr.Curriculum(gr.Uniform(), seed=rank), 35),
-        attempt(gr.Curriculum(gr.Uniform(), seed=0), 35 + rank),
-        attempt(gr.Curriculum(gr.Uniform(), seed=3), 35),
+        attempt(seed=3),
+        attempt(state=states[1]),
+        attempt(seed=rank),
+        attempt(size=35 + rank),
+        attempt(batch=4 + rank),
+        attempt(state=states[rank]),
+        attempt(state=b"" if rank else states[0]),
     ]
 
 
-def test_ranks_with_other_seeds_or_data_are_told_apart_on_every_rank(run_ranks: Any) -> None:
-    for seeds, sizes, alike in run_ranks(disagree, 2):
-        for message in (seeds, sizes):
+def test_ranks_that_differ_are_told_apart_on_every_rank(run_ranks: Any) -> None:
+    saved = train("Uniform", save_at=(2, 3), epochs=1).saved
+    for alike, resumed, *others in run_ranks(disagree, 2, [saved[2], saved[3]]):
+        assert alike == resumed == "went on"
+        assert len(others) == 5
+        for message in others:
             assert "the plan of the epoch must be the same on every rank. Got [" in message
-            assert "Do all ranks use the same seed and data?" in message
-        assert alike == "went on"
+            assert "Do all ranks use the same seed, data, batch size and checkpoint?" in message
 
 
 class Aging(gr.Method):
