@@ -11,7 +11,7 @@ import numpy as np
 from gradatim import plots
 from gradatim.compare import terminal
 from gradatim.compare.data import SETTINGS
-from gradatim.compare.extras import needs_extra
+from gradatim.compare.extras import check_installed, needs_extra
 from gradatim.compare.plan import Cell, Plan
 from gradatim.compare.results import summarise, write_results
 from gradatim.compare.runner import finished_cells, open_folder, run_cells
@@ -47,12 +47,9 @@ def compare(plan: Plan, out: Path, *, jobs: int | None = None, command: str = ""
         >>> failed, (folder / "results.json").exists()
         ([], True)
     """
+    check_installed()  # now, and not after a minute of training
     with needs_extra("gradatim compare"):
         import joblib
-        import matplotlib  # noqa: F401 - asked for now, not after a minute of training
-        import rich  # noqa: F401
-        import scipy  # noqa: F401
-        import sklearn  # noqa: F401
     jobs = joblib.cpu_count() if jobs is None else check_count("jobs", jobs, at_least=1)
     open_folder(plan, out)
     before = len(finished_cells(plan, out))

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["needs_extra"]
+__all__ = ["check_installed", "needs_extra"]
+
+PACKAGES = ("joblib", "matplotlib", "rich", "scipy", "sklearn")
 
 
 @contextmanager
@@ -35,3 +38,18 @@ def needs_extra(purpose: str) -> Iterator[None]:
             f"Got no module named {error.name!r}. Try: pip install 'gradatim[compare]'",
             name=error.name,
         ) from error
+
+
+def check_installed() -> None:
+    """Look for all packages of the extra without importing them, which would take seconds.
+
+    Raises:
+        ImportError: one of them is missing.
+
+    Example:
+        >>> check_installed()
+    """
+    with needs_extra("gradatim compare"):
+        for name in PACKAGES:
+            if importlib.util.find_spec(name) is None:
+                raise ModuleNotFoundError(name=name)
