@@ -189,6 +189,16 @@ class NormalisesInPlace(Sound):
         return plan
 
 
+class NormalisesOnce(Sound):
+    """Divided by the largest, so that dividing again changes nothing."""
+
+    def plan(self, pool, run):
+        plan = super().plan(pool, run)
+        values = self.losses.values
+        values.div_(values.max().clamp(min=1e-6))
+        return plan
+
+
 class CountsPlans(Sound):
     def plan(self, pool, run):
         self.ended += 1
@@ -344,6 +354,19 @@ class ReadsTheGlobalSeed(Sound):
         return pool.keep(
             torch.randperm(pool.index.numel(), generator=source)[: 1 + len(pool.index) // 2]
         )
+
+
+class ReadsPythonsState(ReadsTheGlobalSeed):
+    def plan(self, pool, run):
+        source = torch.Generator().manual_seed(random.getstate()[1][1])
+        return pool.keep(torch.randperm(pool.index.numel(), generator=source)[:30])
+
+
+class ReadsNumpysState(ReadsTheGlobalSeed):
+    def plan(self, pool, run):
+        seed = int(np.random.get_state()[1][0])  # noqa: NPY002
+        source = torch.Generator().manual_seed(seed)
+        return pool.keep(torch.randperm(pool.index.numel(), generator=source)[:30])
 
 
 class DrawsBySeed(Sound):
@@ -629,6 +652,7 @@ BROKEN: Mapping[str, list[Example]] = {
     "saved_state": [example(NumpyState), example(LosesState)],
     "scores_stand": [
         example(NormalisesInPlace),
+        example(NormalisesOnce),
         example(CountsPlans),
         example(PlansDifferently),
         example(PlansForTheLatest),
@@ -656,6 +680,8 @@ BROKEN: Mapping[str, list[Example]] = {
         example(DrawsFromPython),
         example(Reseeds),
         example(ReadsTheGlobalSeed),
+        example(ReadsPythonsState),
+        example(ReadsNumpysState),
     ],
     "seeds": [
         example(DrawsBySeed),

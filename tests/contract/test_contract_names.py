@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import inspect
+import subprocess
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from types import ModuleType
 
@@ -94,3 +96,13 @@ def test_a_method_class_without_an_example_is_noticed() -> None:
     assert {kind.__name__ for kind in ours} - set(METHODS) - set(INTERNAL) == {"Dummy"}
     del dummy, ours
     gc.collect()  # or the class would still be there for another test
+
+
+def test_the_suite_needs_no_test_framework_and_the_library_does_not_load_it() -> None:
+    code = (
+        "import sys, gradatim\n"
+        "assert 'gradatim.testing' not in sys.modules\n"
+        "import gradatim.testing\n"
+        "assert not {'pytest', 'hypothesis', 'scipy', 'sklearn'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)

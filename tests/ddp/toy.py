@@ -157,6 +157,22 @@ class Visits(gr.Method):
         self.loss.write(batch.index, batch.losses)
 
 
+class Clocked(gr.Method):
+    """Remembers the learning rate and the clock of each sample's last visit."""
+
+    wants = ("learning_rate",)
+
+    def setup(self, run: gr.Run) -> None:
+        self.rate = gr.Table("rate", dtype=torch.float64)
+        self.clock = gr.Table("clock", dtype=torch.float64)
+
+    def observe(self, batch: gr.Batch, run: gr.Run) -> None:
+        assert isinstance(batch.learning_rate, torch.Tensor)
+        assert isinstance(batch.clock, torch.Tensor)
+        self.rate.write(batch.index, batch.learning_rate)
+        self.clock.write(batch.index, batch.clock)
+
+
 def _pace(start: float = 0.4, epochs: float = 3) -> Any:
     return gr.pacing.Linear(start_fraction=start, epochs=epochs)
 
@@ -199,6 +215,7 @@ METHODS: dict[str, Callable[[int], list[gr.Method]]] = {
     "WeightedMean": lambda size: [WeightedMean()],
     "WeightedMean quiet": lambda size: [WeightedMean(quiet_epochs=1), gr.SPL(pace=_pace())],
     "Visits": lambda size: [Visits()],
+    "Clocked": lambda size: [Clocked()],
 }
 
 
@@ -340,6 +357,8 @@ def train(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
+            for group in optimizer.param_groups:
+                group["lr"] *= 0.99
             trace.steps.append(curriculum.step)
             if curriculum.step in save_at:
                 curriculum.collect()

@@ -166,7 +166,7 @@ def test_batches_that_were_read_ahead_are_read_again() -> None:
 @pytest.mark.parametrize("name", METHODS)
 def test_saved_state_stays_as_it_was_while_training_goes_on(name: str) -> None:
     dataset = Toy(35)
-    curriculum = gr.Curriculum(*METHODS[name](35), seed=0)
+    curriculum = gr.Curriculum(*METHODS[name](35), seed=0, learning_rate=lambda: 0.1)
     loader = curriculum.loader(dataset, 8)
 
     def survey(batch: Any) -> dict[str, torch.Tensor]:
@@ -187,7 +187,7 @@ def test_saved_state_stays_as_it_was_while_training_goes_on(name: str) -> None:
     for state, copied in states:
         assert differences(state, copied) == []
     state, copied = states[2]
-    other = gr.Curriculum(*METHODS[name](35), seed=0)
+    other = gr.Curriculum(*METHODS[name](35), seed=0, learning_rate=lambda: 0.1)
     loader = other.loader(dataset, 8)
     other.load_state_dict(state)
     for x, y in loader:
@@ -260,7 +260,7 @@ def test_another_loader_cuts_the_epoch_anew() -> None:
     loader = curriculum.loader(Toy(35), 8, drop_last=True)
     assert len(loader) == 4
     del loader
-    assert len(curriculum.loader(Toy(35), 6)) == 6
+    assert len(curriculum.loader(Toy(35), 3)) == 12, "all 35 again"
 
 
 def test_metrics_go_on_where_they_were() -> None:
@@ -431,6 +431,23 @@ def test_seeded_augmentation_goes_on_with_the_same_samples(workers: int) -> None
     plain = train("SPL hard", noise=0.5, epochs=2)
     again = train("SPL hard", noise=0.5, epochs=2)
     assert differences(plain.features, again.features) != [], "it augments"
+
+
+def test_augmentation_is_one_of_seed_epoch_and_sample() -> None:
+    def of(sample: int, trace: Trace, epoch: int) -> torch.Tensor:
+        steps = range(5 * epoch, 5 * epoch + 5)  # 35 samples in batches of 8
+        [found] = [
+            trace.features[step][trace.codes[step].index(sample)]
+            for step in steps
+            if sample in trace.codes[step]
+        ]
+        return found
+
+    options: dict[str, Any] = {"noise": 0.5, "seed_augmentation": True, "epochs": 2}
+    first, other = (train("Uniform", seed=seed, **options) for seed in (0, 5))
+    for sample in (0, 17, 34):
+        seen = [of(sample, first, 0), of(sample, first, 1), of(sample, other, 0)]
+        assert len({tuple(each.tolist()) for each in seen}) == 3
 
 
 def test_state_brings_its_seed_to_the_augmentation() -> None:

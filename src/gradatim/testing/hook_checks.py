@@ -134,10 +134,11 @@ def check_scores_stand(example: Example) -> None:
     for _ in range(example.epochs):
         rehearsal.epoch()
         method, run = rehearsal.method, rehearsal.run
+        rehearsal.survey()
+        before = copy.deepcopy((rehearsal.tables(), method.state_dict()))
         first, again = rehearsal.plan(), rehearsal.plan()
         found = difference(again, first, where="plan")
         assert not found, f"planning twice gives two plans: {found}"
-        before = copy.deepcopy((rehearsal.tables(), method.state_dict()))
         later = Run(**{**vars(run), "epoch": run.epoch + 1})
         if not method.survey_due(later):
             method.plan(rehearsal.pool(), later)

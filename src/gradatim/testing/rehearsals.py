@@ -112,10 +112,14 @@ class Rehearsal:
         """Every sample, as the first method of a curriculum receives them."""
         return Pool(torch.arange(self.problem.size))
 
-    def plan(self, pool: Pool | None = None) -> Pool:
-        """What the method plans for the coming epoch, after a survey if it asks for one."""
+    def survey(self) -> None:
+        """Let the method observe every sample, if it asks for that."""
         if self._call("survey_due", self.run):
             self.observe(self.batch(torch.argsort(self.names)), surveyed=True)
+
+    def plan(self, pool: Pool | None = None) -> Pool:
+        """What the method plans for the coming epoch, after a survey if it asks for one."""
+        self.survey()
         return self._call("plan", self.pool() if pool is None else pool, self.run)
 
     def batch(self, index: torch.Tensor) -> Batch:

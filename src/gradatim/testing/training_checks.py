@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import random
 
+import numpy as np
 import torch
 
 from gradatim.loader import RandomStates
@@ -208,6 +210,8 @@ def check_global_random_state(example: Example) -> None:
         states = RandomStates()
         try:
             torch.default_generator.manual_seed(seed)
+            np.random.seed(seed)  # noqa: NPY002 - what a method might read
+            random.seed(seed)
             training = Training(example, problem, example.build(problem))
             training.run(2)
             outcomes.append((training.batches, Rehearsal(example, problem).epochs()))
@@ -302,6 +306,8 @@ def check_zero_weight(example: Example) -> None:
     for rows in (index, rest):
         training = Training(example, problem, example.build(problem), Masked(removed))
         training.run(2)
+        if training.curriculum.survey_due:
+            training.survey()
         len(training.loader)  # plans the coming epoch, whose weights count as well
         losses = problem.losses(2)[rows].requires_grad_()
         signals = training.signals(rows, problem.logits(2)[rows])
