@@ -268,6 +268,11 @@ class Steps:
             raise TypeError("select needs a selecting method; this curriculum has none.")
         check_count("k", k, at_least=1)
         taken = self.epochs.peek(index)
+        if not taken.pending:
+            raise RuntimeError(
+                "select narrows the batch that the loader handed out last, and there is none "
+                'with this index. Under carry="key" it has nothing to narrow.'
+            )
         losses = losses.detach() if isinstance(losses, torch.Tensor) else losses
         self._check(losses, taken, signals)
         self.epochs.place(losses.device)

@@ -475,3 +475,17 @@ def test_weights_that_nobody_planned_for_do_not_hide_a_wrong_method() -> None:
     with pytest.raises(IndexError):
         curriculum(batch)
     assert curriculum.step == 0
+
+
+def test_selecting_from_a_batch_that_no_loader_handed_out_is_refused() -> None:
+    class Keep(gr.Method):
+        def select(self, batch: gr.Batch, k: int, run: gr.Run) -> torch.Tensor:
+            return torch.arange(k)
+
+    curriculum = gr.Curriculum(Keep(), seed=0)
+    data = [{"x": torch.tensor(float(i))} for i in range(8)]
+    loader = curriculum.loader(data, batch_size=4, carry="key")
+    batch = next(iter(loader))
+    with pytest.raises(RuntimeError, match="select narrows the batch that the loader handed out"):
+        curriculum.select(torch.rand(4), 2, index=batch["_gradatim_index"])
+    assert curriculum.step == 0
