@@ -488,6 +488,14 @@ def test_jiang2015_tied_experts_pay_the_price_of_the_last_of_them() -> None:
     assert found == pytest.approx([0.05, 0.45, 0], abs=1e-6)
 
 
+def test_jiang2015_experts_tied_among_others_pay_the_price_of_the_last_of_them() -> None:
+    # a = (2, 2, 3) / 3: c = q (7/3) / 4 = 7/18, lambda = .25; v = (.2, .6, 0) costs .5333. With
+    # nu = .040625 both lose 8 nu / 3 = .108333, and 2/3 (.8 - .216667) = 7/18.
+    method = gr.SPCL([1.0, 1.0, 2.0], pace=gr.pacing.Constant(2 / 3), budget_fraction=0.25)
+    found = weights(method, [0.2, 0.1, 0.3], size=3, epoch=1)
+    assert found == pytest.approx([0.091667, 0.491667, 0], abs=1e-6)
+
+
 def test_spcl_at_full_pace_is_plain() -> None:
     method = gr.SPCL([0.1, 0.5, 0.9], pace=gr.pacing.Linear(start_fraction=0.5, epochs=2))
     assert whole(rehearsed(method, 3, [0.2, 0.1, 0.3], epoch=3), 3)
