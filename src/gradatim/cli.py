@@ -169,7 +169,8 @@ def _known_methods() -> dict[str, type[gr.Method]]:
 def _methods(options: argparse.Namespace) -> int:
     for name, method in _known_methods().items():
         summary = (inspect.getdoc(method) or "").partition("\n")[0]
-        papers = f"  [{', '.join(method.references)}]" if method.references else ""
+        keys = [getattr(reference, "key", reference) for reference in method.references]
+        papers = f"  [{', '.join(keys)}]" if keys else ""
         print(f"{name}{_parameters(method)}{papers}\n    {summary}")
     return 0
 

@@ -20,6 +20,7 @@ __all__ = ["Curriculum"]
 # A compiled step may call the curriculum: its graph breaks there once, instead of tracing (and at
 # every step retracing) the engine. This is torch's own decorator: `torch.compiler.disable` would
 # import the compiler together with gradatim; optimizers import it like this, when they are built.
+# It costs several microseconds, so the call takes this way only where a compiler asks.
 _outside_graphs: Any = getattr(torch, "_disable_dynamo", lambda function: function)
 
 
@@ -208,7 +209,6 @@ class Curriculum:
 
     # ------------------------------------------------------------------ a step
 
-    @_outside_graphs
     def __call__(
         self,
         losses: torch.Tensor,
@@ -235,6 +235,8 @@ class Curriculum:
             ValueError: wrong shape, a missing signal, losses that are not finite.
             RuntimeError: no batch, more than one batch, or an unused criterion.
         """
+        if torch.compiler.is_compiling():
+            return self._call_outside_graphs(losses, index=index, observed=observed, **signals)
         weights, scale, kept, plain = self._steps.take(losses, index, observed, signals)
         if plain:
             return (losses if kept is None else torch.where(kept, losses, 0)).mean()
@@ -243,6 +245,10 @@ class Curriculum:
         if kept is not None:
             used = torch.where(kept, used, 0)
         return (used if weights is None else used * weights).sum() * scale
+
+    @_outside_graphs
+    def _call_outside_graphs(self, losses: torch.Tensor, **arguments: Any) -> torch.Tensor:
+        return self(losses, **arguments)
 
     @_outside_graphs
     def weigh(

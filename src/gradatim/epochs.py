@@ -22,7 +22,7 @@ from gradatim.validation import check_index, refusal
 __all__ = ["Epochs", "Taken"]
 
 
-@dataclass
+@dataclass(slots=True)
 class Taken:
     """The rows one call is about.
 
@@ -79,6 +79,7 @@ class Epochs(Observations):
         self.start = 0  # samples of the plan that were consumed before the resume
         self.resumed_at = 0  # batches consumed before the resume
         self.batch_in_epoch = 0
+        self._last_batch: int | None = None  # `steps` of this epoch, once a call has asked
         self.seen = torch.zeros(0, dtype=torch.bool)
         self.previous: torch.Tensor | None = None  # members of the last epoch
         self._loader: weakref.ref[Any] | None = None
@@ -194,6 +195,7 @@ class Epochs(Observations):
         self._pending.clear()
         self._narrowed = None
         self._last = None
+        self._last_batch = None
         self.look_up_world()
         if distributed.world_and_rank() != (self.run.world, self.run.rank):
             raise RuntimeError(
@@ -313,7 +315,8 @@ class Epochs(Observations):
         """The call about ``taken`` (with the index it was given) succeeded: move on."""
         if taken.repeated:
             return
-        taken.epoch, taken.step = self.run.epoch, self.run.step
+        run = self.run
+        taken.epoch, taken.step = run.epoch, run.step
         self._last = (given, taken)
         if taken.pending:
             self._pending.popleft()
@@ -326,7 +329,9 @@ class Epochs(Observations):
         self.run.step += 1
         if self.log.bytes >= self.log_limit_bytes:
             self.apply_log()
-        if self.batch_in_epoch >= self.steps():
+        if self._last_batch is None:
+            self._last_batch = self.steps()
+        if self.batch_in_epoch >= self._last_batch:
             self.end()
 
     def end(self) -> None:
@@ -340,7 +345,7 @@ class Epochs(Observations):
             method.end_epoch(self.run)
         self.run.epoch += 1
         self.batch_in_epoch = self.resumed_at = self.start = 0
-        self.plan_cached = None
+        self.plan_cached = self._last_batch = None
 
     def members(self) -> torch.Tensor:
         """Bool (N,): samples of this epoch's plan consumed so far."""
@@ -360,4 +365,5 @@ class Epochs(Observations):
         self._pending.clear()
         self._narrowed = None
         self._last = None
+        self._last_batch = None
         self.running = False

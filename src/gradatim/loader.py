@@ -26,6 +26,7 @@ from torch.utils.data import (
 )
 from torch.utils.data._utils.pin_memory import pin_memory
 
+from gradatim.undisturbed import RandomStates
 from gradatim.validation import check_choice, check_count, refusal
 
 if TYPE_CHECKING:
@@ -125,25 +126,6 @@ class IndexedDataset(Dataset):
             if saved is not None:
                 saved.restore()
         return Fetched(index, items)
-
-
-class RandomStates:
-    """The states of the global generators (Python, NumPy, torch and its devices), to put back."""
-
-    def __init__(self) -> None:
-        self._python = random.getstate()
-        self._numpy = np.random.get_state()  # noqa: NPY002 - saved, not drawn from
-        self._torch = torch.get_rng_state()
-        initialized = torch.cuda.is_available() and torch.cuda.is_initialized()
-        self._cuda = torch.cuda.get_rng_state_all() if initialized else None
-
-    def restore(self) -> None:
-        """Put every state back."""
-        random.setstate(self._python)
-        np.random.set_state(self._numpy)  # noqa: NPY002
-        torch.set_rng_state(self._torch)
-        if self._cuda is not None:
-            torch.cuda.set_rng_state_all(self._cuda)
 
 
 class IndexedCollate:
@@ -250,6 +232,18 @@ class CurriculumLoader(DataLoader):
 
     `len` is the coming epoch's number of batches. ``loader.dataset`` and ``loader.collate_fn`` are
     the user's own objects. See `Curriculum.loader` for the arguments.
+
+    Example:
+        >>> import gradatim as gr
+        >>> data = torch.utils.data.TensorDataset(torch.arange(6.0))
+        >>> curriculum = gr.Curriculum(gr.Uniform(), seed=0)
+        >>> loader = curriculum.loader(data, batch_size=4)
+        >>> len(loader), loader.dataset is data
+        (2, True)
+        >>> for (x,) in loader:  # the batch is what it would be without a curriculum
+        ...     print(x.shape, float(curriculum(torch.ones_like(x))))
+        torch.Size([4]) 1.0
+        torch.Size([2]) 1.0
     """
 
     # Trainers built on accelerate would rebuild the loader and read one batch ahead.

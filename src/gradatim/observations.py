@@ -15,6 +15,9 @@ from gradatim.validation import check_finite
 __all__ = ["Observations"]
 
 
+_NONE: dict[str, torch.Tensor] = {}  # the columns of most methods, shared by all steps
+
+
 class Observations:
     """The methods' tables, and the log of what they have not observed yet.
 
@@ -40,6 +43,11 @@ class Observations:
         self.log = Log()
         self.log_limit_bytes = LIMIT_BYTES
         self._observing = [method for method in methods if overrides(method, "observe")]
+        self._recording = [
+            (f"{number}.", method)
+            for number, method in enumerate(self._observing)
+            if overrides(method, "record") or set(method.wants) - {"learning_rate"}
+        ]
         self._fixed_device = device is not None
         self._observed_at: torch.Tensor | None = None  # step in which each sample was seen last
 
@@ -60,11 +68,13 @@ class Observations:
         """Log what methods will observe; nothing waits for the device."""
         if not self._observing or batch.size == 0:
             return
-        columns = {
-            f"{number}.{name}": column
-            for number, method in enumerate(self._observing)
-            for name, column in method.record(batch, self.run).items()
-        }
+        columns: dict[str, torch.Tensor] = _NONE
+        if self._recording:
+            columns = {
+                prefix + name: column
+                for prefix, method in self._recording
+                for name, column in method.record(batch, self.run).items()
+            }
         self.log.append(
             batch.index,
             batch.losses,

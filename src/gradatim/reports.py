@@ -38,19 +38,19 @@ def metrics(epochs: Epochs) -> dict[str, float]:
     plan = epochs.plan()
     members = torch.zeros(epochs.run.size, dtype=torch.bool)
     members[plan.index] = True
-    size = int(members.sum())
+    size = int(members.count_nonzero())
     effective = float(size)
     if plan.weights is not None:
         weights = plan.weights[members].double()
         effective = float(weights.sum() ** 2 / (weights**2).sum().clamp(min=1e-300))
     overlap = float("nan")
     if epochs.previous is not None:
-        overlap = float((members & epochs.previous).sum()) / size
+        overlap = float((members & epochs.previous).count_nonzero()) / size
     seen = epochs.seen | epochs.members()
     return {
         "epoch": float(epochs.run.epoch),
         "subset_size": float(size),
-        "coverage": float(seen.sum()) / epochs.run.size,
+        "coverage": float(seen.count_nonzero()) / epochs.run.size,
         "overlap": overlap,
         "effective_size": effective,
     }

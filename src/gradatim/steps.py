@@ -61,6 +61,7 @@ class Steps:
         self._accepted = set(self._wanted).union(*(method.accepts for method in methods))
         self._paced = [method for method in methods if "learning_rate" in method.wants]
         self._weighted_mean = any(method.reduction == "weighted_mean" for method in methods)
+        self._demanding = bool(self._wanted or self._paced or self._replacing)
         self._warned_mixed = False
 
     def take(
@@ -78,12 +79,13 @@ class Steps:
         kept = self._check(detached, taken, signals)
         seen = self._observed(losses, observed, signals, taken)
         epochs.place(losses.device)
+        remembers = self._observing and seen is not None and not taken.repeated
 
         rate = clock = None
         if self._paced:
             rate, clock = self.clock.rate(run.step), self.clock.time
         batch = None
-        if self._weighing or (seen is not None and self._observing):
+        if self._weighing or remembers:
             batch = self._batch(detached, signals, taken, rate, clock)
         weights = None
         if self._weighing or taken.plan_weights is not None:
@@ -99,10 +101,11 @@ class Steps:
             wide = torch.promote_types(losses.dtype, torch.float32)
             ones = torch.ones_like(losses, dtype=wide, requires_grad=False)
             weights = torch.where(kept, ones if weights is None else weights, 0)
-        if seen is not None and self._observing and batch is not None and not taken.repeated:
+        if remembers and seen is not None:
             values, known = seen
-            same = values is losses
-            row = batch if same else self._batch(values.detach(), known, taken, rate, clock)
+            row = batch
+            if row is None or values is not losses:
+                row = self._batch(values.detach(), known, taken, rate, clock)
             epochs.remember(row)
 
         if self._weighted_mean and weights is not None and weighed:
@@ -137,6 +140,20 @@ class Steps:
             raise refusal("losses", f"one per sample, of shape ({size},)", losses, cause)
         if not losses.is_floating_point():
             raise refusal("losses", "of a floating dtype", losses)
+        if self._demanding:
+            self._check_demands(taken, signals)
+        if self.epochs.nonfinite == "skip":
+            return torch.isfinite(losses)
+        if losses.is_cpu:
+            # One sum finds every NaN and infinity; an overflowing sum is looked at closely.
+            total = losses.sum().item()
+            if total - total != 0.0:
+                check_finite("losses", losses, taken.index)
+        return None
+
+    def _check_demands(self, taken: Taken, signals: dict[str, Any]) -> None:
+        """Refuse a call without what methods need: signals, a learning rate, their criterion."""
+        size = taken.index.numel()
         for name, method in self._wanted.items():
             value = signals.get(name)
             if value is None:
@@ -158,14 +175,6 @@ class Steps:
                     f"losses must come from curriculum.criterion(logits, targets) in epoch "
                     f"{self.epochs.run.epoch}: {method!r} trains on another loss in it."
                 )
-        if self.epochs.nonfinite == "skip":
-            return torch.isfinite(losses)
-        if losses.device.type == "cpu":
-            # One sum finds every NaN and infinity; an overflowing sum is looked at closely.
-            total = float(losses.sum())
-            if total - total != 0.0:
-                check_finite("losses", losses, taken.index)
-        return None
 
     def _observed(
         self,
@@ -196,7 +205,7 @@ class Steps:
             warnings.warn(
                 "targets look mixed (mix-up or CutMix), so such batches are not observed: pass "
                 "observed=dict(losses=..., ...) of the unmixed batch.",
-                stacklevel=6,  # the user's line, above the call and the two frames of its decorator
+                stacklevel=4,  # the user's line, above the call
             )
         return None
 

@@ -8,46 +8,15 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch.utils.data import DataLoader, default_collate
 
-from gradatim.loader import Carried, IndexedCollate, IndexedDataset, RandomStates, WorkerStart
+from gradatim.loader import Carried, IndexedCollate, IndexedDataset, WorkerStart
 from gradatim.method import Batch
+from gradatim.undisturbed import undisturbed
 from gradatim.validation import check_count, check_finite, refusal
 
 if TYPE_CHECKING:
     from gradatim.curriculum import Curriculum
 
 __all__ = ["survey"]
-
-
-class Untouched:
-    """Leaves a model's modes and buffers and the global random states as they were."""
-
-    def __init__(self, model: torch.nn.Module | None) -> None:
-        self._model = model
-        self._random: RandomStates | None = None
-        self._modes: list[tuple[torch.nn.Module, bool]] = []
-        self._buffers: list[tuple[torch.nn.Module, str, torch.Tensor, torch.Tensor]] = []
-
-    def __enter__(self) -> None:
-        self._random = RandomStates()
-        if self._model is not None:
-            self._modes = [(module, module.training) for module in self._model.modules()]
-            self._buffers = [
-                (module, name, buffer, buffer.clone())
-                for module in self._model.modules()
-                for name, buffer in module.named_buffers(recurse=False)
-            ]
-            self._model.eval()
-
-    def __exit__(self, *exception: object) -> None:
-        for module, training in self._modes:
-            module.training = training
-        with torch.no_grad():
-            for module, name, buffer, before in self._buffers:
-                buffer.copy_(before)
-                # A forward pass may also have put another tensor in the buffer's place.
-                module._buffers[name] = buffer
-        assert self._random is not None
-        self._random.restore()
 
 
 def survey(
@@ -85,7 +54,7 @@ def survey(
         **dataloader_arguments,
     )
     try:
-        with Untouched(model), torch.no_grad():
+        with undisturbed(model):
             for carried in loader:
                 assert isinstance(carried, Carried)
                 index = carried.index_tensor()

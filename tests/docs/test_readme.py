@@ -18,6 +18,7 @@ import re
 import subprocess
 import sys
 import sysconfig
+import types
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType
@@ -73,7 +74,15 @@ def blocks(text: str) -> list[Block]:
 
 def execute(page: Path, text: str) -> int:
     """Run the blocks of a page in the current folder; returns how many it looked at."""
-    namespace = {"__name__": "__main__"}
+    # As a script's, classes of the page must be found by name, or they cannot be pickled.
+    script = types.ModuleType("__main__")
+    namespace = vars(script)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "__main__", script)
+        return _execute(page, text, namespace)
+
+
+def _execute(page: Path, text: str, namespace: dict[str, object]) -> int:
     printed = ""
     done = 0
     for block in blocks(text):

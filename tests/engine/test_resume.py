@@ -250,8 +250,9 @@ def test_a_loaded_log_follows_the_losses_to_their_device() -> None:
     curriculum.epochs.place(torch.device("meta"))  # as the first call does
     log = curriculum.epochs.log
     assert len(log) == 2
-    columns = [part for parts in log._columns.values() for part in parts]
-    assert {each.device.type for each in [*log._losses, *columns]} == {"meta"}
+    rows = log.rows()
+    assert rows["columns"]
+    assert {each.device.type for each in [rows["losses"], *rows["columns"].values()]} == {"meta"}
     assert len(loader) == 5
 
 

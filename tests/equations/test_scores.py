@@ -18,7 +18,7 @@ from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from gradatim import scores
-from gradatim.scores.teacher import undisturbed
+from gradatim.undisturbed import undisturbed
 
 LOGITS = torch.tensor([[2.0, 1.0, 0.0]] * 3, dtype=torch.float64)
 LABELS = torch.tensor([0, 1, 2])

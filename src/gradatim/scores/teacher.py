@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from itertools import chain
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
 from gradatim.scores.checks import check_callable
 from gradatim.scores.outputs import loss
+from gradatim.undisturbed import undisturbed
 from gradatim.validation import as_vector, check_count, check_finite, refusal
 
-__all__ = ["from_model", "undisturbed"]
+__all__ = ["from_model"]
 
 _OURS = ("shuffle", "sampler", "batch_sampler", "drop_last", "generator")
 
@@ -111,57 +108,6 @@ def from_model(
         raise refusal("score(outputs, targets)", f"one per sample: {size}", scores.numel())
     check_finite("score(outputs, targets)", scores)
     return scores
-
-
-@contextmanager
-def undisturbed(model: torch.nn.Module) -> Iterator[None]:
-    """Evaluate a model inside ``with``, without a gradient and without a trace.
-
-    Inside, the model is in evaluation mode and no graph is built. On leaving, also by an
-    exception, every module has its own train flag back, every buffer its object and its values,
-    and the random generators of Python, NumPy, the CPU and the model's CUDA devices their states.
-
-    Args:
-        model: any module; its parameters are not touched.
-
-    Yields:
-        None.
-
-    Example:
-        >>> model = torch.nn.Sequential(torch.nn.Dropout(), torch.nn.BatchNorm1d(2).eval())
-        >>> with undisturbed(model):
-        ...     model.training
-        False
-        >>> model[0].training, model[1].training
-        (True, False)
-
-    Caveats:
-        Buffers are copied, once. Generators of accelerators other than CUDA are not kept.
-    """
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [
-        (module, name, buffer, buffer.clone())
-        for module in model.modules()
-        for name, buffer in module.named_buffers(recurse=False)
-    ]
-    tensors = chain(model.parameters(), model.buffers())
-    devices = sorted({tensor.device.index for tensor in tensors if tensor.is_cuda})
-    python_state, numpy_state = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng(devices), torch.no_grad():
-            model.eval()
-            yield
-    finally:
-        random.setstate(python_state)
-        np.random.set_state(numpy_state)  # noqa: NPY002
-        with torch.no_grad():
-            for module, name, buffer, values in buffers:
-                if not torch.equal(buffer, values):
-                    buffer.copy_(values)
-                if getattr(module, name) is not buffer:
-                    setattr(module, name, buffer)
-        for module, training in modes:
-            module.training = training
 
 
 def _outputs(

@@ -8,13 +8,13 @@ import random
 import numpy as np
 import torch
 
-from gradatim.loader import RandomStates
 from gradatim.method import Batch, Method, Run
 from gradatim.testing.differences import difference, failing, global_random_state_untouched
 from gradatim.testing.examples import Example
 from gradatim.testing.problems import Problem
 from gradatim.testing.rehearsals import Rehearsal
 from gradatim.testing.trainings import PlainTraining, Training, loaded, saved
+from gradatim.undisturbed import RandomStates
 
 __all__ = [
     "check_global_random_state",
