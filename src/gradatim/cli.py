@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import inspect
 import os
 import shlex
 import sys
 import traceback
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 import gradatim as gr
+from gradatim.compare.options import EXAMPLES, add_compare_options, plan_of
 from gradatim.validation import refusal
 
 __all__ = ["main"]
 
 USAGE_ERROR, CELLS_FAILED, UNEXPECTED, INTERRUPTED = 2, 1, 1, 130
-DEFAULT_OUT = Path("gradatim-results")
 
 
 class Parser(argparse.ArgumentParser):
@@ -88,40 +86,14 @@ def _parser() -> Parser:
         "compare",
         parents=[common],
         allow_abbrev=False,
-        help="find out whether a curriculum helps, at an equal number of steps",
-        description="Train scikit-learn's digits, clean and with 30 % of the training labels "
-        "flipped, under several curricula and seeds, with the same number of optimizer steps each. "
-        "Compare each with plain training, paired by seed. Two controls always run: uniform (plain "
+        help="find out whether a curriculum helps on your data, at an equal budget",
+        description="Train under several curricula and seeds, with the same budget each, and "
+        "compare each with plain training, paired by seed. Two controls always run: uniform (plain "
         "shuffling) and paced_random (the same subset sizes, random members).",
-        epilog="A stopped comparison goes on where it was: finished runs are kept in the results "
-        "folder and are never run again.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    compare.add_argument(
-        "--curricula",
-        metavar="A,B,...",
-        help="which ones, of: uniform, paced_random, predefined, anti, spl, spld, super_loss "
-        "(default: all)",
-    )
-    compare.add_argument(
-        "--seeds", type=int, default=8, metavar="N", help="runs per curriculum (default: 8)"
-    )
-    compare.add_argument(
-        "--epochs",
-        type=int,
-        default=20,
-        metavar="N",
-        help="the step budget, in epochs of plain training (default: 20)",
-    )
-    compare.add_argument(
-        "--jobs", type=int, metavar="N", help="processes (default: one per processor)"
-    )
-    compare.add_argument(
-        "--out",
-        type=Path,
-        default=DEFAULT_OUT,
-        metavar="DIR",
-        help=f"results folder (default: {DEFAULT_OUT})",
-    )
+    add_compare_options(compare)
     compare.set_defaults(run=_compare)
 
     methods = commands.add_parser(
@@ -130,6 +102,9 @@ def _parser() -> Parser:
         allow_abbrev=False,
         help="list the curricula with their parameters and papers",
         description="List the curricula with their parameters and papers.",
+    )
+    methods.add_argument(
+        "names", nargs="*", metavar="NAME", help="show these in full, with their parameters"
     )
     methods.set_defaults(run=_methods)
 
@@ -146,15 +121,30 @@ def _parser() -> Parser:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from gradatim.compare.command import compare
-    from gradatim.compare.plan import Plan
+    from gradatim.compare.command import compare, rehearse
+    from gradatim.compare.extras import check_installed
 
-    chosen = {}
-    if options.curricula is not None:
-        chosen["curricula"] = [name.strip() for name in options.curricula.split(",")]
-    plan = Plan(seeds=options.seeds, epochs=options.epochs, **chosen)
-    failed = compare(plan, options.out, jobs=options.jobs, command=options.command)
+    check_installed()
+    plan = plan_of(options)
+    if options.dry_run:
+        rehearse(plan, jobs=options.jobs)
+        return 0
+    failed = compare(
+        plan,
+        options.out,
+        jobs=options.jobs,
+        backend=options.backend,
+        loggers=options.logger,
+        command=options.command,
+    )
     return CELLS_FAILED if failed else 0
+
+
+def _methods(options: argparse.Namespace) -> int:
+    from gradatim.compare.catalogue import show
+
+    print(show(options.names))
+    return 0
 
 
 def _known_methods() -> dict[str, type[gr.Method]]:
@@ -164,25 +154,6 @@ def _known_methods() -> dict[str, type[gr.Method]]:
         for name, thing in public.items()
         if isinstance(thing, type) and issubclass(thing, gr.Method) and thing is not gr.Method
     }
-
-
-def _methods(options: argparse.Namespace) -> int:
-    for name, method in _known_methods().items():
-        summary = (inspect.getdoc(method) or "").partition("\n")[0]
-        keys = [getattr(reference, "key", reference) for reference in method.references]
-        papers = f"  [{', '.join(keys)}]" if keys else ""
-        print(f"{name}{_parameters(method)}{papers}\n    {summary}")
-    return 0
-
-
-def _parameters(method: type[gr.Method]) -> str:
-    """Show a constructor's parameters and defaults without their types."""
-    signature = inspect.signature(method)
-    bare = [
-        parameter.replace(annotation=inspect.Parameter.empty)
-        for parameter in signature.parameters.values()
-    ]
-    return str(inspect.Signature(bare))
 
 
 def _cite(options: argparse.Namespace) -> int:

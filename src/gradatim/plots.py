@@ -28,13 +28,21 @@ Panels: TypeAlias = Mapping[str, Mapping[str, Curve]]
 COLOURS = ("#000000", "#999999", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 
 
-def learning_curves(panels: Panels, *, ylabel: str = "validation accuracy, %") -> Figure:
+def learning_curves(
+    panels: Panels,
+    *,
+    ylabel: str = "validation accuracy, %",
+    xlabel: str = "optimizer steps",
+    lower_is_better: bool = False,
+) -> Figure:
     """Draw the mean over seeds with a band of one standard deviation, a panel per setting.
 
     Args:
-        panels: by panel title and curriculum, in the order of drawing: steps (E,) and values
-            (seeds, E).
+        panels: by panel title and curriculum, in the order of drawing: steps or seconds (E,) and
+            values (seeds, E). One seed has no band.
         ylabel: what the values are.
+        xlabel: what they are drawn over.
+        lower_is_better: whether it is at the top that early values may leave the panel.
 
     Returns:
         A matplotlib figure; `save` writes it.
@@ -47,31 +55,40 @@ def learning_curves(panels: Panels, *, ylabel: str = "validation accuracy, %") -
         >>> figure.axes[0].lines[0].get_ydata().tolist()
         [52.0, 62.0]
     """
-    figure, axes = _panels(panels, ylabel)
+    figure, axes = _panels(panels, ylabel, xlabel)
     for axis, curves in zip(axes, panels.values(), strict=True):
-        floors = []
+        ends = []
         for number, (name, (steps, values)) in enumerate(curves.items()):
             runs = np.asarray(values, dtype=float)
             mean, colour = runs.mean(0), COLOURS[number % len(COLOURS)]
             spread = runs.std(0, ddof=1) if len(runs) > 1 else np.zeros_like(mean)
-            axis.plot(steps, mean, color=colour, label=name, linewidth=1.6, zorder=10 - number)
+            label = _plain(name)
+            axis.plot(steps, mean, color=colour, label=label, linewidth=1.6, zorder=10 - number)
             axis.fill_between(
                 steps, mean - spread, mean + spread, color=colour, alpha=0.1, linewidth=0
             )
-            # Early evaluations lie far below: shown in full, they would flatten what differs.
-            floors.append((mean - 2 * spread)[len(mean) // 2 :].min())
-        if floors:
-            axis.set_ylim(bottom=min(floors))
+            # Early evaluations lie far off: shown in full, they would flatten what differs.
+            late = slice(len(mean) // 2, None)
+            ends.append((mean - 2 * spread)[late].min())
+            if lower_is_better:
+                ends[-1] = (mean + 2 * spread)[late].max()
+        if ends and lower_is_better:
+            axis.set_ylim(top=max(ends))
+        elif ends:
+            axis.set_ylim(bottom=min(ends))
     return _with_legend(figure, axes)
 
 
-def subset_sizes(panels: Panels, *, ylabel: str = "samples in the epoch") -> Figure:
+def subset_sizes(
+    panels: Panels, *, ylabel: str = "samples in the epoch", xlabel: str = "optimizer steps"
+) -> Figure:
     """Draw how many samples an epoch had, over steps; equal curves share one line and label.
 
     Args:
         panels: by panel title and curriculum, in the order of drawing: steps (E,) and sizes
             (seeds, E).
         ylabel: what the sizes are.
+        xlabel: what they are drawn over.
 
     Returns:
         A matplotlib figure; `save` writes it.
@@ -85,7 +102,7 @@ def subset_sizes(panels: Panels, *, ylabel: str = "samples in the epoch") -> Fig
         >>> figure.axes[0].lines[0].get_label()
         'spl, anti'
     """
-    figure, axes = _panels(panels, ylabel)
+    figure, axes = _panels(panels, ylabel, xlabel)
     for axis, curves in zip(axes, panels.values(), strict=True):
         drawn: list[tuple[np.ndarray, np.ndarray, list[str], str]] = []
         for number, (name, (steps, values)) in enumerate(curves.items()):
@@ -96,7 +113,7 @@ def subset_sizes(panels: Panels, *, ylabel: str = "samples in the epoch") -> Fig
             else:
                 drawn.append((np.asarray(steps), mean, [name], COLOURS[number % len(COLOURS)]))
         for steps, mean, names, colour in drawn:
-            axis.step(steps, mean, where="post", color=colour, label=", ".join(names))
+            axis.step(steps, mean, where="post", color=colour, label=_plain(", ".join(names)))
         axis.set_ylim(bottom=0)
     return _with_legend(figure, axes)
 
@@ -123,7 +140,13 @@ def save(figure: Figure, path: Path) -> None:
     replace_file(path, picture.getvalue())
 
 
-def _panels(panels: Panels, ylabel: str) -> tuple[Figure, list[Axes]]:
+def _plain(name: str) -> str:
+    """Keep matplotlib from reading a name: dollars start a formula, underscores hide a label."""
+    name = name.replace("$", r"\$")
+    return f"\u200b{name}" if name.startswith("_") else name
+
+
+def _panels(panels: Panels, ylabel: str, xlabel: str) -> tuple[Figure, list[Axes]]:
     with needs_extra("gradatim.plots"):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -132,12 +155,12 @@ def _panels(panels: Panels, ylabel: str) -> tuple[Figure, list[Axes]]:
     FigureCanvasAgg(figure)
     axes = [figure.add_subplot(1, count, number + 1) for number in range(len(panels))]
     for axis, title in zip(axes, panels, strict=True):
-        axis.set_title(title, loc="left", fontsize=10)
-        axis.set_xlabel("optimizer steps")
+        axis.set_title(_plain(title), loc="left", fontsize=10)
+        axis.set_xlabel(_plain(xlabel))
         axis.grid(color="#dddddd", linewidth=0.5)
         axis.spines[["top", "right"]].set_visible(False)
     if axes:
-        axes[0].set_ylabel(ylabel)
+        axes[0].set_ylabel(_plain(ylabel))
     return figure, axes
 
 

@@ -11,8 +11,9 @@ import pytest
 
 import gradatim as gr
 from gradatim import cli
+from gradatim.compare import cells as cells_module
 from gradatim.compare import command, runner
-from gradatim.compare.curricula import CURRICULA, Recipe
+from gradatim.compare.curricula import CURRICULA
 
 TINY = ["compare", "--curricula", "super_loss", "--seeds", "2", "--epochs", "1", "--jobs", "1"]
 
@@ -44,7 +45,8 @@ def test_compare_writes_and_shows_results_and_a_second_run_reads_them(run, tmp_p
     assert shown.count("super_loss") >= 4
     names = {path.name for path in out.iterdir()}
     assert names == {
-        "plan.json",
+        "plan.toml",
+        "report.html",
         "results.json",
         "results.csv",
         "learning_curves.png",
@@ -60,18 +62,23 @@ def test_compare_writes_and_shows_results_and_a_second_run_reads_them(run, tmp_p
     assert code == 0
     assert "12 runs, 12 of them finished before." in again
     assert json.loads((out / "results.json").read_text()) == first
-    assert again.partition("\n")[2] == shown.partition("\n")[2]
+    tables = shown.index("digits, clean")
+    assert again.endswith(shown[tables:])
 
 
 def test_a_failed_cell_gives_exit_code_1_and_results_of_the_others(run, tmp_path, monkeypatch):
-    def broken(context):
-        raise ValueError("gamma must be good. Got bad.")
+    build = cells_module.curricula.build
 
-    monkeypatch.setitem(CURRICULA, "super_loss", Recipe(broken))
+    def broken(spec, context):
+        if spec.name == "super_loss":
+            raise ValueError("gamma must be good. Got bad.")
+        return build(spec, context)
+
+    monkeypatch.setattr(cells_module.curricula, "build", broken)
     code, shown, errors = run(*TINY, "--out", tmp_path / "out")
     assert code == 1
     flat = " ".join(errors.split())
-    assert "failed: super_loss, noisy, seed 1: ValueError: gamma must be good. Got bad." in flat
+    assert "failed: super_loss, noise-0.3, seed 1: ValueError: gamma must be good. Got bad." in flat
     assert "4 of 12 runs failed; the same command tries them again." in flat
     assert "Traceback" not in errors
     assert "paced_random" in shown
@@ -83,11 +90,11 @@ def test_a_comparison_that_was_stopped_goes_on(run, tmp_path, monkeypatch):
     assert run(*TINY, "--out", whole)[0] == 0
     ran = []
 
-    def interrupted(plan, cell):
+    def interrupted(plan, cell, **options):
         if len(ran) == 5:
             raise KeyboardInterrupt
         ran.append(cell)
-        return runner_run_cell(plan, cell)
+        return runner_run_cell(plan, cell, **options)
 
     runner_run_cell = runner.run_cell
     with monkeypatch.context() as patch:
@@ -101,7 +108,10 @@ def test_a_comparison_that_was_stopped_goes_on(run, tmp_path, monkeypatch):
     def results(folder):
         read = json.loads((folder / "results.json").read_text())
         for cell in read["cells"]:
-            del cell["seconds"]
+            del cell["seconds"], cell["curve"]["seconds"]
+        for rows in read["statistics"].values():
+            for row in rows["accuracy"].values():
+                del row["seconds"], row["reach"]["seconds"]
         del read["command"]
         return read
 
@@ -111,14 +121,24 @@ def test_a_comparison_that_was_stopped_goes_on(run, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--curricula", "spll"], "curricula must be one of .* Did you mean 'spl'?"),
-        (["--curricula", ""], "curricula must be one of"),
+        (["--curricula", "spll"], "curricula must be .* Did you mean 'spl'?"),
+        (["--curricula", "spl(frm=hard)"], "Did you mean 'form'?"),
+        (["--curricula", "spl(form=hard"], "At character 4 the parenthesis is never closed"),
+        (["--curricula", ""], "curricula must be one or more different names. Got none"),
         (["--curricula", "spl,spl"], "curricula must be one or more different names"),
         (["--seeds", "1"], "seeds must be a whole number, at least 2. Got 1."),
-        (["--seeds", "many"], "gradatim compare: argument --seeds: invalid int value: 'many'"),
+        (["--seeds", "1,2,1"], "seeds must be different. Got 1 twice."),
+        (["--seeds", "many"], "argument --seeds: 'many' is no count, nor a list of seeds"),
         (["--epochs", "0"], "epochs must be a whole number, at least 1. Got 0."),
         (["--jobs", "0"], "jobs must be a whole number, at least 1. Got 0."),
-        (["--seed", "3"], "unrecognized arguments: --seed 3"),
+        (["--seed", "3"], "unrecognized arguments: --seed"),
+        (["--label-noise", "a"], "argument --label-noise: 'a' is no number"),
+        (["--logger", "tensorbord"], "logger must be one of .* Did you mean 'tensorboard'?"),
+        (["--backend", "rai"], "backend must be one of .* Did you mean 'ray'?"),
+        (["digit"], "Did you mean 'digits'?"),
+        (["missing.csv"], "missing.csv"),
+        (["missing.toml"], "data must be a file that is there. Got missing.toml"),
+        (["iris", "--text", "words"], "text"),
         (["--out", "/dev/null"], "out must be a new folder .* which is a file"),
     ],
 )
@@ -140,12 +160,14 @@ def test_a_folder_of_another_plan_is_refused(run, tmp_path):
     code, _, errors = run("compare", "--seeds", "3", "--out", out)
     assert code == 2
     assert one_line(errors)
-    assert "seeds = 2, not 3" in errors
+    assert "seeds = 0,1, not 0,1,2" in errors
     assert "Choose another --out" in errors
     assert (out / "results.json").read_bytes() == before
 
 
-@pytest.mark.parametrize("missing", ["rich", "scipy", "sklearn", "matplotlib", "joblib"])
+@pytest.mark.parametrize(
+    "missing", ["rich", "scipy", "sklearn", "matplotlib", "joblib", "lightning_fabric"]
+)
 def test_a_missing_extra_is_named_before_anything_runs(run, tmp_path, monkeypatch, missing):
     monkeypatch.setitem(sys.modules, missing, None)
     code, _, errors = run(*TINY, "--out", tmp_path / "out")
@@ -164,7 +186,7 @@ def test_an_extra_that_was_never_installed_is_named(run, tmp_path, monkeypatch):
     code, _, errors = run(*TINY, "--out", tmp_path / "out")
     assert code == 2
     assert one_line(errors)
-    assert "Got no module named 'numpy'. Try: pip install 'gradatim[compare]'" in errors
+    assert "Got no module named 'lightning-fabric'. Try: pip install 'gradatim[compare]'" in errors
 
 
 @pytest.mark.skipif(os.name == "nt", reason="process groups are POSIX")
@@ -231,6 +253,53 @@ def test_a_full_disk_costs_one_line(run, tmp_path, monkeypatch):
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+def test_a_plan_file_runs_as_the_options_do(run, tmp_path):
+    first, second = tmp_path / "first", tmp_path / "second"
+    assert run(*TINY, "--out", first)[0] == 0
+    assert run("compare", first / "plan.toml", "--jobs", "1", "--out", second)[0] == 0
+    assert (first / "plan.toml").read_bytes() == (second / "plan.toml").read_bytes()
+    left, right = (json.loads((out / "results.json").read_text()) for out in (first, second))
+    scores = [[cell["scores"] for cell in read["cells"]] for read in (left, right)]
+    assert scores[0] == scores[1]
+
+
+def test_options_win_over_the_file_and_paths_are_meant_from_it(run, tmp_path):
+    import numpy as np
+
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "study"
+    folder.mkdir()
+    np.savez(folder / "points.npz", x=rng.normal(size=(60, 2)), y=rng.integers(0, 2, 60))
+    (folder / "study.toml").write_text(
+        'data = "points.npz"\nseeds = 3\nepochs = 1\ncurricula = ["super_loss"]\n'
+    )
+    code, shown, errors = run(
+        "compare", folder / "study.toml", "--seeds", "2", "--jobs", "1", "--out", tmp_path / "out"
+    )
+    assert (code, errors.count("failed")) == (0, 0), errors
+    assert "points.npz: 3 curricula, 1 setting, 2 seeds: 6 runs." in " ".join(shown.split())
+
+
+def test_a_dry_run_prints_the_plan_and_runs_nothing(run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    code, shown, errors = run("compare", "--dry-run", "--seeds", "3", "--tune", "2", "--jobs", "1")
+    assert (code, errors) == (0, "")
+    assert "70 runs (28 of them tune)" in " ".join(shown.split())
+    assert "batch_size = 64" in shown
+    assert "learning_rate = 0.15" in shown
+    assert re.search(r"About .* 70 runs of .* on 1 process, if all cost what plain", shown)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_logger_follows_every_run(run, tmp_path):
+    assert run(*TINY, "--logger", "csv", "--out", tmp_path / "out")[0] == 0
+    logs = sorted((tmp_path / "out" / "logs").rglob("metrics.csv"))
+    assert len(logs) == 12
+    lines = logs[0].read_text().splitlines()
+    assert "validation_score" in lines[0]
+    assert len(lines) == 17  # a line per evaluation: 16 steps make 16 of the 20 marks
+
+
 # ---------------------------------------------------------------- the rest
 
 
@@ -253,11 +322,9 @@ def test_help_says_what_a_new_user_needs(run):
     shown = " ".join(shown.split())
     for word in ("--curricula", "--seeds", "--epochs", "--jobs", "--out", "--debug", "default: 8"):
         assert word in shown
-    for name in CURRICULA:
-        assert name in shown
-    defaults = command.Plan()
-    assert f"(default: {defaults.epochs})" in shown
-    assert f"(default: {defaults.seeds})" in shown
+    for example in ("reviews.csv --text review --label stars", "plan.toml", "--dry-run"):
+        assert example in shown
+    assert len(CURRICULA) == 7
 
 
 @pytest.mark.parametrize("words", [[], ["fly"], ["cite"]])
@@ -271,20 +338,16 @@ def test_wrong_commands_cost_one_line(run, words):
 def test_methods_lists_every_method_with_parameters_and_papers(run):
     code, shown, _ = run("methods")
     assert code == 0
-    lines = shown.splitlines()
-    names = [
-        name
-        for name in gr.__all__
-        if isinstance(getattr(gr, name), type)
-        and issubclass(getattr(gr, name), gr.Method)
-        and name != "Method"
-    ]
-    assert [line.partition("(")[0] for line in lines[::2]] == names
-    for name, head, summary in zip(names, lines[::2], lines[1::2], strict=True):
-        assert getattr(gr, name).__doc__.startswith(summary.strip())
-        for reference in getattr(gr, name).references:
-            assert reference in head
-    assert any(line.startswith("SPL(form='hard', *, pace=None,") for line in lines)
+    for name in ("uniform", "paced_random", "predefined", "spl", "super_loss", "focal"):
+        assert re.search(rf"^ *{name}\b", shown, re.MULTILINE), name
+    assert max(map(len, shown.splitlines())) <= 100
+    for word in ("survey_every_epochs", "Kumar", "2010"):
+        assert word in shown
+    code, one, _ = run("methods", "SPL")
+    assert code == 0
+    assert "start_fraction" in one
+    assert "focal" not in one
+    assert run("methods", "spll")[0] == 2
 
 
 def test_cite_prints_each_paper_once(run):

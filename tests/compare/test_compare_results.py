@@ -22,21 +22,31 @@ SCORES = {
     "super_loss": [0.94, 0.955, 0.96, 0.975, 0.98, 0.995, 0.945, 0.95],
     "anti": [0.97, 0.85, 0.99, 0.88, 0.99, 0.91, 0.86, 0.99],
 }
-PLAN = Plan(curricula=["spl", "super_loss", "anti"], settings=["clean"], seeds=8)
+PLAN = Plan(
+    curricula=["spl", "super_loss", "anti"],
+    label_noise=0,
+    seeds=8,
+    metric="accuracy",
+    margin=0.01,
+    epochs=2,
+    batch_size=64,
+)
 
 
 def cell(score, seed):
     right = round(360 * score)
     return {
-        "test_accuracy": score,
-        "validation_accuracy": score,
+        "scores": {"accuracy": score, "macro_f1": score / 2},
+        "validation_score": score,
+        "learning_rate": 0.1,
         "checkpoint_step": 32,
         "steps": 32,
-        "flipped_labels": 0,
+        "corrupted_labels": 0,
         "samples": {"forward": 2048, "backward": 2048, "survey": 1000 * seed, "evaluation": 359},
-        "seconds": {"preparation": 0.1, "training": 0.5},
+        "seconds": {"preparation": 0.1, "forward": 0.5},
         "epochs": [{"first_step": 0, "samples": 1024}, {"first_step": 16, "samples": 1024}],
-        "curve": {"steps": [16, 32], "validation_accuracy": [0.5, score]},
+        "curve": {"steps": [16, 32], "seconds": [1, 2], "validation_score": [0.5, score]},
+        "items": [1.0] * right + [0.0] * (360 - right),
         "test_labels": [1] * 360,
         "test_predictions": [1] * right + [0] * (360 - right),
     }
@@ -72,6 +82,15 @@ def test_rows_by_hand(cells):
     # Distances from .92 in hundredths: 2 1 0 1 2 3 2 1, squares 24, over 7.
     assert row.deviation == pytest.approx(0.01 * math.sqrt(24 / 7))
     assert row.samples["survey"] == 3500
+    assert row.seconds == {"preparation": pytest.approx(0.1), "forward": 0.5}
+    assert row.area == pytest.approx((0.5 + 0.92) / 2)  # straight from .5 to each score
+    assert row.reach == {"steps": 32, "seconds": 2}
+
+
+def test_better_curricula_reach_plain_trainings_score_and_worse_ones_never(cells):
+    found = rows(summarise(PLAN, cells))
+    assert found["super_loss"].reach["steps"] == 32
+    assert found["spl"].reach["steps"] == math.inf
 
 
 def test_mcnemar_stays_within_a_seed(cells):
@@ -113,11 +132,13 @@ def test_results_json_is_strict_and_holds_everything(cells, tmp_path):
     assert read["command"] == "gradatim compare"
     assert read["failures"] == failures
     assert read["versions"] == PLAN.versions
-    assert read["plan"]["seeds"] == 8
+    assert read["plan"]["seeds"] == list(range(8))
+    assert read["metric"]["scale"] == 100
+    assert read["settings"] == {"clean": "clean"}
     assert read["smallest_sign_flip_p"] == 2**-7
     assert len(read["cells"]) == len(cells)
-    assert "test_predictions" not in read["cells"][0]
-    spl = read["statistics"]["clean"]["test_accuracy"]["spl"]
+    assert not {"test_predictions", "test_labels", "items"} & read["cells"][0].keys()
+    spl = read["statistics"]["clean"]["accuracy"]["spl"]
     assert spl["comparison"]["verdict"] == "hurts"
     assert spl["comparison"]["t_test"]["pairs"] == 7
     assert spl["mcnemar"]["0"]["only_b"] == 36
@@ -179,10 +200,62 @@ def test_every_curriculum_gets_a_sentence(cells):
 
 
 def test_a_plan_that_cannot_succeed_says_so_before_it_runs():
-    few = shown(lambda screen: show_plan(Plan(seeds=5), screen, finished=3))
+    plan = Plan(seeds=5, metric="accuracy", epochs=20, batch_size=64)
+    few = shown(lambda screen: show_plan(plan, screen, finished=3))
     assert "70 runs, 3 of them finished before" in few
     assert "cannot go below p = .062" in few
-    assert "cannot" not in shown(lambda screen: show_plan(Plan(seeds=8), screen, finished=0))
+    assert "20 epochs' worth of steps for everybody" in " ".join(few.split())
+    # 7 curricula, 8 seeds: alpha / 6 asks for 1.6 deviations at power .8 (tests of `power`).
+    more = shown(lambda screen: show_plan(plan.with_values(seeds=8), screen, finished=0))
+    assert "cannot" not in more
+    assert "a difference of 1.6 standard deviations" in " ".join(more.split())
+    timed = plan.with_values(seeds=8, budget="seconds", amount=30.0, tune=2)
+    words = " ".join(shown(lambda screen: show_plan(timed, screen, finished=0)).split())
+    assert "140 runs (28 of them tune)" in words
+    assert "30 seconds for everybody" in words
+
+
+# ---------------------------------------------------------------- other metrics, fixed test sets
+
+
+def test_for_errors_a_fall_is_a_gain(cells):
+    plan = PLAN.with_values(metric="rmse", margin=1.0, data="diabetes")
+    for entry, result in cells.items():
+        error = 100 * (1 - SCORES[entry.curriculum][entry.seed])
+        result["scores"] = {"rmse": error}
+        result["items"] = None
+        result["curve"]["validation_score"] = [50, error]
+    found = rows(summarise(plan, cells))
+    assert found["super_loss"].comparison.verdict == "helps"
+    assert found["super_loss"].comparison.t_test.difference == pytest.approx(4.2, abs=0.1)
+    assert found["super_loss"].reach["steps"] == 32
+    assert found["super_loss"].mcnemar == {}
+    text = " ".join(
+        shown(lambda screen: show_results(plan, {"clean": found.values()}, screen)).split()
+    )
+    assert "super_loss helps: +4.2" in text
+    assert "points" not in text
+
+
+def test_a_fixed_test_set_must_hold_over_its_items_too(cells):
+    """Eight seeds agree that one of 360 items is won: certain for these items, not for others."""
+    plan = PLAN.with_values(test="test.csv")
+    base = [1.0] * 300 + [0.0] * 60
+    for entry, result in cells.items():
+        items = list(base)
+        if entry.curriculum == "super_loss":
+            items[300] = 1.0
+            items[302] = float(entry.seed % 2)  # a little spread, or there is no t-test
+        result["items"] = items
+        result["scores"] = {"accuracy": sum(items) / 360}
+    found = rows(summarise(plan, cells))["super_loss"].comparison
+    assert found.p_holm < 0.001
+    low, high = found.item_interval
+    assert low < 0 < high
+    assert found.verdict != "helps"
+    drawn = rows(summarise(PLAN, cells))["super_loss"].comparison
+    assert drawn.item_interval is None
+    assert drawn.verdict == "helps"
 
 
 def test_progress_counts_what_was_there_before():

@@ -4,22 +4,31 @@ import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
+from gradatim.compare import cells as cells_module
 from gradatim.compare import runner
-from gradatim.compare.curricula import CURRICULA, Recipe
+from gradatim.compare.defaults import resolve
 from gradatim.compare.files import as_json, remove_partial_files, replace_file
-from gradatim.compare.plan import Cell, Plan
-from gradatim.compare.runner import Failure, finished_cells, open_folder, run_cells
+from gradatim.compare.plan import Plan
+from gradatim.compare.runner import (
+    Failure,
+    finished_cells,
+    open_folder,
+    run_cells,
+    tuned_rates,
+)
 
-TINY = Plan(curricula=["spl"], seeds=2, epochs=1)
+TINY, _ = resolve(Plan(curricula=["spl"], seeds=2, epochs=1))
 
 
 def results(plan, out):
     found = finished_cells(plan, out)
-    return {cell: {k: v for k, v in run.items() if k != "seconds"} for cell, run in found.items()}
+    for run in found.values():
+        del run["seconds"], run["curve"]["seconds"]
+        run |= {name: run[name].tolist() for name in cells_module.ARRAYS}
+    return found
 
 
 # ---------------------------------------------------------------- whole files
@@ -71,59 +80,18 @@ def test_partial_files_of_killed_writers_are_removed(tmp_path):
     assert (tmp_path / "cells" / "result.json").exists()
 
 
-# ---------------------------------------------------------------- plans
-
-
-def test_controls_always_run_and_cells_come_seed_by_seed():
-    plan = Plan(curricula=["spl", "uniform"], seeds=3)
-    assert plan.curricula == ("uniform", "paced_random", "spl")
-    cells = plan.cells()
-    assert len(set(cells)) == len(cells) == 2 * 3 * 3
-    assert [cell.seed for cell in cells] == [0] * 6 + [1] * 6 + [2] * 6
-    assert len({cell.folder for cell in cells}) == len(cells)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"curricula": ["spll"]}, "curricula must be one of .* Did you mean 'spl'"),
-        ({"curricula": []}, "curricula must be one or more different names. Got none"),
-        ({"curricula": ["spl", "spl"]}, "curricula must be one or more different names"),
-        ({"settings": ["dirty"]}, "settings must be one of 'clean', 'noisy'"),
-        ({"seeds": 1}, "seeds must be a whole number, at least 2. Got 1"),
-        ({"epochs": 0}, "epochs must be"),
-        ({"batch_size": 0}, "batch_size must be"),
-        ({"evaluations": 0}, "evaluations must be"),
-        ({"learning_rate": 0}, "learning_rate must be"),
-        ({"alpha": 0.5}, "alpha must be"),
-        ({"margin": 0}, "margin must be"),
-    ],
-)
-def test_impossible_plans_are_refused(change, message):
-    with pytest.raises(ValueError, match=message):
-        Plan(**change)
-
-
-def test_a_plan_read_back_is_the_same_plan():
-    plan = Plan(seeds=4)
-    stored = json.loads(as_json(plan.as_dict()))
-    assert plan.differences(stored) == []
-    assert plan.differences({**stored, "margin": 0.02}) == ["margin = 0.02, not 0.01"]
-    assert plan.differences({**stored, "wish": 1}) == ["wish = 1, not None"]
-    older = {**stored, "versions": {**plan.versions, "torch": "1.0"}}
-    assert "torch 1.0" in plan.differences(older)[0]
-
-
 # ---------------------------------------------------------------- folders
 
 
 def test_a_folder_of_another_plan_is_refused_by_name(tmp_path):
     open_folder(Plan(seeds=4), tmp_path / "out")
-    before = (tmp_path / "out" / "plan.json").read_bytes()
+    before = (tmp_path / "out" / "plan.toml").read_bytes()
     open_folder(Plan(seeds=4), tmp_path / "out")
-    with pytest.raises(ValueError, match=r"out must be .*seeds = 4, not 8; epochs = 20, not 5"):
+    with pytest.raises(
+        ValueError, match=r"out must be .*seeds = 0,1,2,3, not 0,1,.*; epochs = None, not 5"
+    ):
         open_folder(Plan(seeds=8, epochs=5), tmp_path / "out")
-    assert (tmp_path / "out" / "plan.json").read_bytes() == before
+    assert (tmp_path / "out" / "plan.toml").read_bytes() == before
 
 
 def test_opening_a_folder_again_clears_what_a_killed_run_left(tmp_path):
@@ -142,11 +110,11 @@ def test_folders_of_something_else_are_refused(tmp_path):
     with pytest.raises(ValueError, match="which is a file"):
         open_folder(TINY, tmp_path / "thesis.tex")
     assert [entry.name for entry in tmp_path.iterdir()] == ["thesis.tex"]
-    (tmp_path / "plan.json").write_text("{")
-    with pytest.raises(ValueError, match=r"whose plan.json cannot be read"):
+    (tmp_path / "plan.toml").write_text("{")
+    with pytest.raises(ValueError, match=r"whose plan.toml cannot be read"):
         open_folder(TINY, tmp_path)
-    (tmp_path / "plan.json").write_text("[1]")
-    with pytest.raises(ValueError, match=r"whose plan.json cannot be read"):
+    (tmp_path / "plan.toml").write_bytes(b"\xff")
+    with pytest.raises(ValueError, match=r"whose plan.toml cannot be read"):
         open_folder(TINY, tmp_path)
 
 
@@ -154,6 +122,10 @@ def test_a_result_that_was_edited_is_named(tmp_path):
     cell = TINY.cells()[0]
     replace_file(tmp_path / cell.folder / "result.json", "{")
     with pytest.raises(ValueError, match=r"result must be JSON.*seed-0.*Remove it"):
+        finished_cells(TINY, tmp_path)
+    replace_file(tmp_path / cell.folder / "result.json", "{}")
+    replace_file(tmp_path / cell.folder / "predictions.npz", "PK nothing")
+    with pytest.raises(ValueError, match=r"predictions must be arrays.*seed-0.*Remove it"):
         finished_cells(TINY, tmp_path)
 
 
@@ -163,7 +135,7 @@ def test_a_result_that_was_edited_is_named(tmp_path):
 def test_finished_cells_are_never_run_again(tmp_path, monkeypatch):
     ran = []
 
-    def fake(plan, cell):
+    def fake(plan, cell, **options):
         ran.append(cell)
         return {"cell": str(cell)}
 
@@ -178,10 +150,14 @@ def test_finished_cells_are_never_run_again(tmp_path, monkeypatch):
 
 
 def test_a_failing_cell_is_reported_and_the_others_finish(tmp_path, monkeypatch):
-    def broken(context):
-        raise ValueError("gamma must be good. Got bad.\nA second line.")
+    build = cells_module.curricula.build
 
-    monkeypatch.setitem(CURRICULA, "spl", Recipe(broken))
+    def broken(spec, context):
+        if spec.name == "spl":
+            raise ValueError("gamma must be good. Got bad.\nA second line.")
+        return build(spec, context)
+
+    monkeypatch.setattr(cells_module.curricula, "build", broken)
     ends = list(run_cells(TINY, tmp_path, jobs=1))
     failures = [end for end in ends if isinstance(end, Failure)]
     assert len(ends) == 12
@@ -201,7 +177,7 @@ def test_a_full_disk_fails_the_cell_and_not_the_rest(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(runner, "replace_file", full_disk)
-    monkeypatch.setattr(runner, "run_cell", lambda plan, cell: {})
+    monkeypatch.setattr(runner, "run_cell", lambda plan, cell, **options: {})
     ends = list(run_cells(TINY, tmp_path, jobs=1))
     assert len(ends) == 12
     assert "No space left on device" in ends[0].reason
@@ -212,7 +188,7 @@ def test_a_full_disk_fails_the_cell_and_not_the_rest(tmp_path, monkeypatch):
 def test_killed_and_run_again_equals_an_undisturbed_run(tmp_path):
     """SIGKILL with two workers; the rerun uses one process and another order of ends."""
     out, undisturbed = tmp_path / "killed", tmp_path / "undisturbed"
-    plan = Plan(curricula=["spl"], seeds=3, epochs=6)
+    plan, _ = resolve(Plan(curricula=["spl"], seeds=3, epochs=6))
     arguments = ["compare", "--curricula", "spl", "--seeds", "3", "--epochs", "6", "--jobs", "2"]
     process = subprocess.Popen(
         [sys.executable, "-m", "gradatim.cli", *arguments, "--out", str(out)],
@@ -239,11 +215,73 @@ def test_killed_and_run_again_equals_an_undisturbed_run(tmp_path):
 
 
 def test_two_processes_give_the_same_as_one(tmp_path):
-    plan = Plan(curricula=["predefined"], settings=["noisy"], seeds=2, epochs=2)
+    plan, _ = resolve(Plan(curricula=["predefined"], label_noise=0.3, seeds=2, epochs=2))
     assert list(run_cells(plan, tmp_path / "two", jobs=2)) == [None] * 6
     assert list(run_cells(plan, tmp_path / "one", jobs=1)) == [None] * 6
     assert results(plan, tmp_path / "two") == results(plan, tmp_path / "one")
 
 
-def test_cells_have_folders_of_their_own():
-    assert Cell("noisy", "spl", 3).folder == Path("cells/noisy/spl/seed-3")
+@pytest.mark.parametrize("backend", ["ray", "dask"])
+def test_clusters_give_the_same_as_this_machine(tmp_path, backend):
+    """Two local workers of another backend; the curricula's results are those of loky."""
+    pytest.importorskip({"ray": "ray", "dask": "distributed"}[backend])
+    plan, _ = resolve(Plan(curricula=["spl"], label_noise=0.3, seeds=2, epochs=1))
+    assert list(run_cells(plan, tmp_path / "far", jobs=2, backend=backend)) == [None] * 6
+    assert list(run_cells(plan, tmp_path / "here", jobs=2)) == [None] * 6
+    assert results(plan, tmp_path / "far") == results(plan, tmp_path / "here")
+
+
+def test_an_unknown_backend_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"backend must be one of .* Did you mean 'ray'"):
+        list(run_cells(TINY, tmp_path, jobs=1, backend="rai"))
+
+
+# ---------------------------------------------------------------- tuning
+
+
+def test_everybody_is_tuned_by_as_many_trials_on_validation_data(tmp_path, monkeypatch):
+    """The best validation score of a curriculum's own trials decides; a tie goes to the first."""
+    plan = TINY.with_values(tune=3, label_noise=0)
+    scores = {
+        ("uniform", 0): 0.5, ("uniform", 1): 0.7, ("uniform", 2): 0.6,
+        ("paced_random", 0): 0.5, ("paced_random", 1): 0.5, ("paced_random", 2): 0.5,
+        ("spl", 0): 0.1, ("spl", 1): 0.2, ("spl", 2): 0.3,
+    }  # fmt: skip
+    ran = []
+
+    def fake(plan, cell, *, learning_rate, **options):
+        ran.append((cell.curriculum, cell.seed, cell.trial, learning_rate))
+        return {
+            "learning_rate": learning_rate,
+            "validation_score": scores.get((cell.curriculum, cell.trial)),
+        }
+
+    monkeypatch.setattr(runner, "run_cell", fake)
+    assert list(run_cells(plan, tmp_path, jobs=1, trials=True)) == [None] * 9
+    assert {seed for _, seed, _, _ in ran} == {0}
+    first, second, third = (plan.trial_rate(trial) for trial in range(3))
+    assert tuned_rates(plan, tmp_path) == {
+        ("clean", "uniform"): second,
+        ("clean", "paced_random"): first,
+        ("clean", "spl"): third,
+    }
+    ran.clear()
+    assert list(run_cells(plan, tmp_path, jobs=1)) == [None] * 6
+    assert {(name, rate) for name, _, _, rate in ran} == {
+        ("uniform", second),
+        ("paced_random", first),
+        ("spl", third),
+    }
+
+
+def test_lower_errors_win_where_lower_is_better(tmp_path, monkeypatch):
+    plan, _ = resolve(
+        Plan("diabetes", curricula="super_loss", seeds=2, metric="rmse", tune=2, epochs=1)
+    )
+
+    def fake(plan, cell, *, learning_rate, **options):
+        return {"learning_rate": learning_rate, "validation_score": 50.0 + cell.trial}
+
+    monkeypatch.setattr(runner, "run_cell", fake)
+    list(run_cells(plan, tmp_path, jobs=1, trials=True))
+    assert set(tuned_rates(plan, tmp_path).values()) == {plan.trial_rate(0)}

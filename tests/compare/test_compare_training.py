@@ -1,26 +1,48 @@
-import random
+import math
 
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from lightning_fabric import Fabric
+from torch import nn
 
 import gradatim as gr
-from gradatim.compare import cells as cells_module
 from gradatim.compare import training as training_module
-from gradatim.compare.cells import run_cell
+from gradatim.compare.budget import Budget
 from gradatim.compare.curricula import CURRICULA, Context
-from gradatim.compare.data import digits
+from gradatim.compare.data import Samples, Source, Stress, load, make_task
 from gradatim.compare.models import perceptron
-from gradatim.compare.plan import Cell, Plan
-from gradatim.compare.training import evaluate, evaluation_steps, train
+from gradatim.compare.objectives import Objective
+from gradatim.compare.training import Training, predict, train
 
-PLAN = Plan(seeds=2, epochs=4, evaluations=5)
+TASK = make_task(load(Source()), Stress(label_noise=0.3), seed=0)
+CPU = torch.device("cpu")
 
 
-def without_times(result):
-    return {name: value for name, value in result.items() if name != "seconds"}
+def accuracy(outputs, targets):
+    return float((outputs.argmax(1) == targets).double().mean())
+
+
+def run(method=None, *, model=None, task=TASK, score=accuracy, seed=0, **options):
+    budget = Budget(options.pop("budget", "steps"), options.pop("amount", 20))
+    prepared = options.pop("prepared", 0.0)
+    options = {"learning_rate": 0.1, "evaluations": 5, **options}
+    model = perceptron(64, 10, seed=0) if model is None else model
+    done = train(
+        Fabric(accelerator="cpu", devices=1),
+        model,
+        method or gr.Uniform(),
+        task.training,
+        task.validation,
+        Training(budget, **options),
+        objective=Objective("classification"),
+        score=score,
+        seed=seed,
+        prepared=prepared,
+    )
+    return done, model
 
 
 class Counter:
@@ -39,218 +61,229 @@ class Counter:
         self.passes += 1
 
 
+# ---------------------------------------------------------------- the budget audit
+
+
 @pytest.mark.parametrize("name", CURRICULA)
-def test_every_curriculum_takes_the_same_budget_and_counts_it_right(name):
-    task = digits("noisy", seed=0)
+@pytest.mark.parametrize(
+    ("budget", "amount"), [("steps", 64), ("samples", 6000), ("epochs", 4), ("seconds", 0.05)]
+)
+def test_counts_equal_the_models_own_hooks(name, budget, amount):
+    """The audit: forward and backward rows in the results are those that went through the model."""
     model = perceptron(64, 10, seed=0)
     counter = Counter(model)
-    method = CURRICULA[name].build(Context(task.training, seed=0, budget_epochs=4))
-    done = train(
-        model,
-        method,
-        task.training,
-        task.validation,
-        steps=64,
-        batch_size=64,
-        learning_rate=0.1,
-        evaluations=5,
-        seed=0,
-    )
-    assert counter.passes == 64
-    assert done.samples["backward"] == done.samples["forward"] == counter.backward == 64 * 64
+    method = CURRICULA[name].build(Context(TASK.training, seed=0, budget_epochs=4))
+    done, _ = run(method, model=model, budget=budget, amount=amount)
+    assert counter.passes == done.steps
+    assert done.samples["backward"] == done.samples["forward"] == counter.backward
+    assert counter.backward == done.steps * 64
     seen = done.samples["forward"] + done.samples["survey"] + done.samples["evaluation"]
     assert seen == counter.forward
-    assert done.samples["evaluation"] == 5 * 359
-    assert done.curve["steps"] == [13, 26, 39, 52, 64]
     surveys = done.samples["survey"] / 1078
     assert surveys == int(surveys)
-    assert (surveys > 0) == (name in ("spl", "spld"))
+    if budget == "steps":
+        assert done.steps == 64
+        assert done.curve["steps"] == [13, 26, 39, 52, 64]
+        assert done.samples["evaluation"] == 5 * 359
+        assert (surveys > 0) == (name in ("spl", "spld"))
+    elif budget == "samples":
+        used = done.samples["forward"] + done.samples["survey"]
+        assert 6000 <= used < 6000 + 64 + 1078  # it ends with the step that spends the rest
+        assert done.curve["samples"][-1] == used
+    elif budget == "epochs":
+        assert len(done.epochs) == 4
+        sizes = [epoch["samples"] // 64 for epoch in done.epochs]
+        assert done.steps == sum(sizes)
+    else:
+        used = sum(value for part, value in done.seconds.items() if part != "evaluation")
+        assert 0.05 <= used < 5
+        assert done.curve["seconds"][-1] == pytest.approx(used, abs=0.01)
 
 
-@pytest.mark.parametrize("name", CURRICULA)
-def test_recorded_epochs_fill_the_budget(name):
-    result = run_cell(PLAN, Cell("clean", name, 0))
-    starts = [epoch["first_step"] for epoch in result["epochs"]]
-    sizes = [epoch["samples"] for epoch in result["epochs"]]
-    lengths = np.diff([*starts, result["steps"]])
-    assert result["steps"] == 4 * 16
-    assert starts[0] == 0
-    # Each epoch but the last, which the budget may cut, is as long as its subset says.
-    assert (lengths[:-1] * PLAN.batch_size == sizes[:-1]).all()
-    assert lengths[-1] * PLAN.batch_size <= sizes[-1]
+@given(st.integers(1, 60), st.integers(1, 25))
+@settings(max_examples=15, deadline=None)
+def test_evaluations_are_spread_evenly_and_end_with_the_budget(steps, evaluations):
+    task = make_task(load(Source("iris")), Stress(), seed=0)
+    done, _ = run(
+        model=perceptron(4, 3, seed=0), task=task, amount=steps, evaluations=evaluations,
+        batch_size=8,
+    )  # fmt: skip
+    due = done.curve["steps"]
+    assert due[-1] == done.steps == steps
+    assert len(set(due)) == len(due) == min(steps, evaluations)
+    gaps = np.diff([0, *due])
+    assert gaps.max() - gaps.min() <= 1
 
 
-def test_controls_and_curricula_share_their_subset_sizes():
-    sizes = {name: run_cell(PLAN, Cell("clean", name, 0))["epochs"] for name in CURRICULA}
-    assert sizes["paced_random"] == sizes["predefined"] == sizes["anti"]
-    assert sizes["spl"] == sizes["spld"]
-    # After one epoch of plain training the self-paced ones follow the same pace.
-    paced = [epoch["samples"] for epoch in sizes["paced_random"]]
-    own = [epoch["samples"] for epoch in sizes["spl"]]
-    assert own[0] == 1024
-    assert own[1:4] == paced[:3]
-    assert sizes["uniform"] == [{"first_step": 16 * k, "samples": 1024} for k in range(4)]
-    assert sizes["uniform"] == sizes["super_loss"]
+def test_seconds_pay_for_preparation_too():
+    done, _ = run(budget="seconds", amount=1000, prepared=999.999)
+    assert done.steps < 100
 
 
-@pytest.mark.parametrize("budget", [6, 20, 30])
-def test_paces_show_everything_when_half_of_the_budget_is_spent(budget):
-    samples = digits("clean", seed=0).training
-    pace = Context(samples, seed=0, budget_epochs=budget).pace()
-    shown = [pace(epoch) for epoch in range(budget)]
-    spent = sum(fraction for fraction in shown if fraction < 1)
-    assert spent == pytest.approx(budget / 2, abs=1)
-    assert shown[0] == 0.5
+def test_seconds_name_where_they_went():
+    method = gr.SPL(survey_every_epochs=1, pace=gr.pacing.Linear(start_fraction=0.5, epochs=4))
+    done, _ = run(method, amount=60)
+    assert set(done.seconds) == {
+        "data", "selection", "forward", "backward", "survey", "evaluation",
+    }  # fmt: skip
+    assert all(value > 0 for value in done.seconds.values())
+    assert done.curve["seconds"] == sorted(done.curve["seconds"])
 
 
-@pytest.mark.parametrize("name", CURRICULA)
-def test_a_cell_depends_on_the_plan_and_the_cell_alone(name):
-    state = torch.get_rng_state()
-    np_state = np.random.get_state()[1].copy()  # noqa: NPY002
-    py_state = random.getstate()
-    threads = torch.get_num_threads()
-    plan = Plan(seeds=2, epochs=1)
-    one = run_cell(plan, Cell("noisy", name, 1))
-    assert torch.equal(torch.get_rng_state(), state)
-    assert (np.random.get_state()[1] == np_state).all()  # noqa: NPY002
-    assert random.getstate() == py_state
-    assert torch.get_num_threads() == threads
-    again, other = (run_cell(plan, Cell("noisy", name, seed)) for seed in (1, 0))
-    assert without_times(one) == without_times(again)
-    assert one["curve"] != other["curve"]
+def test_an_epoch_that_fills_no_batch_is_named():
+    with pytest.raises(RuntimeError, match="epoch 0 has fewer than 600 samples"):
+        run(gr.PacedRandom(pace=gr.pacing.Linear(start_fraction=0.5, epochs=9)), batch_size=600)
 
 
-def test_all_curricula_of_a_seed_start_from_the_same_weights(monkeypatch):
-    starts = []
-
-    def record(model, *arguments, **options):
-        starts.append([parameter.clone() for parameter in model.parameters()])
-        return train(model, *arguments, **options)
-
-    monkeypatch.setattr(cells_module, "train", record)
-    plan = Plan(seeds=2, epochs=1)
-    for name in ("uniform", "spl", "super_loss"):
-        run_cell(plan, Cell("noisy", name, 1))
-    assert len(starts) == 3
-    for other in starts[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(starts[0], other, strict=True))
+# ---------------------------------------------------------------- learning rates
 
 
-def test_the_test_set_is_opened_once_and_after_training(monkeypatch):
-    opened = []
+def rates(**options):
+    seen = []
 
-    def record(model, samples):
-        opened.append(len(samples))
-        return evaluate(model, samples)
+    class Watching(gr.Method):
+        wants = ("learning_rate",)
 
-    monkeypatch.setattr(cells_module, "evaluate", record)
-    monkeypatch.setattr(training_module, "evaluate", record)
-    run_cell(Plan(seeds=2, epochs=2, evaluations=4), Cell("clean", "uniform", 0))
-    assert opened == [359] * 4 + [360]
+        def weigh(self, batch, run):
+            seen.append(batch.learning_rate)
+
+    done, _ = run(Watching(), learning_rate=1.0, **options)
+    return done, seen
 
 
-def test_the_checkpoint_is_the_best_on_validation_and_is_what_is_tested():
-    task = digits("noisy", seed=3)
-    model = perceptron(64, 10, seed=3)
-    done = train(
-        model,
-        gr.Uniform(),
-        task.training,
-        task.validation,
-        steps=400,
-        batch_size=64,
-        learning_rate=0.3,
-        evaluations=20,
-        seed=3,
+def test_the_cosine_covers_the_budget_whatever_it_is_made_of():
+    _, steps = rates(amount=20)
+    expected = [0.5 * (1 + math.cos(math.pi * step / 20)) for step in range(20)]
+    assert steps == pytest.approx(expected)
+    _, samples = rates(budget="samples", amount=20 * 64)
+    assert samples == pytest.approx(expected)
+    _, epochs = rates(budget="epochs", amount=2)
+    assert epochs == pytest.approx([0.5 * (1 + math.cos(math.pi * s / 32)) for s in range(32)])
+
+
+def test_constant_is_constant():
+    assert rates(amount=10, regime="constant")[1] == [1.0] * 10
+
+
+def test_the_plateau_divides_by_ten_twice_and_then_stops():
+    """Validation never improves after the first look, so patience runs out every 2 evaluations."""
+    done, seen = rates(
+        amount=100, evaluations=50, patience=2, regime="plateau", score=lambda outputs, targets: 0.5
     )
-    best = max(done.curve["validation_accuracy"])
-    ties = [k for k, value in enumerate(done.curve["validation_accuracy"]) if value == best]
-    chosen = min(ties, key=lambda k: done.curve["validation_loss"][k])
-    assert done.checkpoint_step == done.curve["steps"][chosen]
+    # The loss falls, so a tie in score is broken by it: give it no better loss to find.
+    assert done.steps <= 100
+    values = sorted(set(seen), reverse=True)
+    assert values == pytest.approx([1.0, 0.1, 0.01][: len(values)])
+
+
+def test_the_plateau_by_hand(monkeypatch):
+    script = iter([(0.5, 1.0), (0.6, 1.0), *[(0.6, 1.0)] * 50])
+    monkeypatch.setattr(
+        training_module, "predict", lambda *arguments: (torch.tensor(0.0), next(losses))
+    )
+    scores, losses = [], iter([1.0] * 60)
+
+    def score(outputs, targets):
+        scores.append(next(script)[0])
+        return scores[-1]
+
+    done, seen = rates(amount=100, evaluations=50, patience=2, regime="plateau", score=score)
+    # A look every 2 steps: best at 4, a tenth from 8 on, a hundredth from 12 on, the end at 16.
+    assert seen == pytest.approx([1.0] * 8 + [0.1] * 4 + [0.01] * 4)
+    assert done.steps == 16
+    assert done.stopped_early
+    assert done.checkpoint_step == 4
+
+
+# ---------------------------------------------------------------- the checkpoint
+
+
+def test_the_checkpoint_is_the_best_on_validation_and_is_what_is_left():
+    done, model = run(amount=400, learning_rate=0.3, evaluations=20, seed=3)
+    curve = done.curve
+    best = max(curve["validation_score"])
+    ties = [k for k, value in enumerate(curve["validation_score"]) if value == best]
+    chosen = min(ties, key=lambda k: curve["validation_loss"][k])
+    assert done.checkpoint_step == curve["steps"][chosen]
     assert done.checkpoint_step < 400  # it learns flipped labels by heart later on
-    accuracy, loss, _ = evaluate(model, task.validation)
-    assert accuracy == best
-    assert loss == pytest.approx(done.curve["validation_loss"][chosen])
+    outputs, loss = predict(model, TASK.validation, Objective("classification"), CPU)
+    assert accuracy(outputs, TASK.validation.labels) == best
+    assert loss == pytest.approx(curve["validation_loss"][chosen])
 
 
 def test_ties_go_to_the_lower_loss_and_then_to_the_earlier_step(monkeypatch):
     script = iter([(0.5, 0.1), (0.9, 0.4), (0.9, 0.3), (0.9, 0.3), (0.8, 0.2)])
-    monkeypatch.setattr(training_module, "evaluate", lambda model, samples: (*next(script), None))
-    task = digits("clean", seed=0)
-    done = train(
-        perceptron(64, 10, seed=0),
-        gr.Uniform(),
-        task.training,
-        task.validation,
-        steps=10,
-        batch_size=64,
-        learning_rate=0.1,
-        evaluations=5,
-        seed=0,
-    )
+
+    def scripted(*arguments):
+        score, loss = next(script)
+        return torch.tensor(score), loss
+
+    monkeypatch.setattr(training_module, "predict", scripted)
+    done, _ = run(amount=10, score=lambda outputs, targets: float(outputs))
     assert done.curve["steps"] == [2, 4, 6, 8, 10]
     assert done.checkpoint_step == 6
 
 
 def test_uniform_is_plain_training():
-    task = digits("clean", seed=0)
-    model = perceptron(64, 10, seed=0)
-    train(
-        model,
-        gr.Uniform(),
-        task.training,
-        task.validation,
-        steps=20,
-        batch_size=64,
-        learning_rate=0.1,
-        evaluations=1,
-        seed=5,
-    )
+    """Losses, rates and order are those of a loop without any of this."""
+    _, model = run(amount=20, evaluations=1, seed=5)
     plain = perceptron(64, 10, seed=0)
     optimizer = torch.optim.SGD(plain.parameters(), 0.1, momentum=0.9, nesterov=True)
     curriculum = gr.Curriculum(seed=5)
-    loader = curriculum.loader(task.training, batch_size=64, drop_last=True)
+    loader = curriculum.loader(TASK.training, batch_size=64, drop_last=True)
     step = 0
     while step < 20:
         for x, y in loader:
             curriculum.skip()
-            optimizer.param_groups[0]["lr"] = 0.05 * (1 + np.cos(np.pi * step / 20))
-            torch.nn.functional.cross_entropy(plain(x), y).backward()
+            optimizer.param_groups[0]["lr"] = 0.1 * (0.5 * (1 + math.cos(math.pi * step / 20)))
+            nn.functional.cross_entropy(plain(x), y).backward()
             optimizer.step()
             optimizer.zero_grad()
             step += 1
             if step == 20:
                 break
     for a, b in zip(model.parameters(), plain.parameters(), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-6)  # two ways to compute a cosine
+        torch.testing.assert_close(a, b)
 
 
-@given(st.integers(1, 500), st.integers(1, 40))
-def test_evaluations_are_spread_evenly_and_end_with_the_budget(steps, evaluations):
-    due = evaluation_steps(steps, evaluations)
-    assert due[-1] == steps
-    assert len(set(due)) == len(due) == min(steps, evaluations)
-    assert due == sorted(due)
-    assert due[0] >= 1
-    gaps = np.diff([0, *due])
-    assert gaps.max() - gaps.min() <= 1
-
-
-def test_evaluation_leaves_the_model_in_its_mode():
-    samples = digits("clean", seed=0).validation
-    model = torch.nn.Sequential(torch.nn.Dropout(0.9), perceptron(64, 10, seed=0)).train()
+def test_prediction_leaves_the_model_in_its_mode():
+    model = nn.Sequential(nn.Dropout(0.9), perceptron(64, 10, seed=0)).train()
     state = torch.get_rng_state()
-    one, two = evaluate(model, samples), evaluate(model, samples)
-    assert one[:2] == two[:2]
+    one, two = (predict(model, TASK.validation, Objective("classification"), CPU) for _ in "ab")
+    assert torch.equal(one[0], two[0])
+    assert one[1] == two[1]
     assert model.training
     assert torch.equal(torch.get_rng_state(), state)
-    assert evaluate(model.eval(), samples)[1] == one[1]
+    predict(model.eval(), TASK.validation, Objective("classification"), CPU)
     assert not model.training
 
 
-def test_accuracy_by_hand():
-    result = run_cell(Plan(seeds=2, epochs=1), Cell("clean", "uniform", 0))
-    pairs = zip(result["test_predictions"], result["test_labels"], strict=True)
-    assert result["test_accuracy"] == sum(a == b for a, b in pairs) / 360
-    truth = digits("clean", seed=0).test.labels.tolist()
-    assert result["test_labels"] == truth
+def test_many_batches_predict_as_one(monkeypatch):
+    model = perceptron(64, 10, seed=0)
+    whole = predict(model, TASK.validation, Objective("classification"), CPU)
+    monkeypatch.setattr(training_module, "EVALUATION_BATCH", 50)
+    parts = predict(model, TASK.validation, Objective("classification"), CPU)
+    torch.testing.assert_close(whole[0], parts[0])
+    assert whole[1] == pytest.approx(parts[1])
+
+
+def test_both_optimizers_learn():
+    samples = Samples(torch.eye(4).repeat(16, 1), torch.arange(4).repeat(16))
+    for optimizer in ("sgd", "adamw"):
+        model = nn.Linear(4, 4)
+        made = Training(Budget("steps", 1), optimizer=optimizer, learning_rate=0.1)
+        step = made.make_optimizer(model)
+        for _ in range(50):
+            nn.functional.cross_entropy(model(samples.features), samples.labels).backward()
+            step.step()
+            step.zero_grad()
+        assert accuracy(model(samples.features), samples.labels) == 1.0
+
+
+@pytest.mark.parametrize("budget", [6, 20, 30])
+def test_paces_show_everything_when_half_of_the_budget_is_spent(budget):
+    pace = Context(TASK.training, seed=0, budget_epochs=budget).pace()
+    shown = [pace(epoch) for epoch in range(budget)]
+    spent = sum(fraction for fraction in shown if fraction < 1)
+    assert spent == pytest.approx(budget / 2, abs=1)
+    assert shown[0] == 0.5

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gradatim.compare import judge, t_test_power
+from gradatim.compare.verdicts import signed
 
 
 def test_false_verdicts_of_1000_null_comparisons_stay_at_five_percent():
@@ -122,3 +123,33 @@ def test_judge_refuses():
     with pytest.raises(ValueError, match="margin must be"):
         judge({"a": ([1, 2], [1, 3])}, alpha=0.05, margin=-1)
     assert judge({}, alpha=0.05, margin=0.1) == {}
+
+
+def test_pairs_that_all_differ_alike_leave_nothing_to_judge_by():
+    row = judge({"a": ([0.5, 0.75, 1.0], [0.25, 0.5, 0.75])}, alpha=0.05, margin=0.01)["a"]
+    assert row.verdict == "not enough evidence"
+    assert row.sentence("a") == (
+        "a: not enough evidence: all 3 pairs differ by +25.0 points, "
+        "which leaves nothing to judge chance by."
+    )
+
+
+def test_a_shared_test_set_asks_for_both_kinds_of_evidence():
+    base = np.array([0.90, 0.91, 0.92, 0.93])
+    wobble = np.array([1, -1, 1, -1]) / 1000
+    pairs = {"a": (base + 0.02 + wobble, base)}
+    options = {"alpha": 0.05, "margin": 0.001}
+    assert judge(pairs, **options)["a"].verdict == "helps"
+    sure = judge(pairs, **options, intervals={"a": (0.01, 0.03)})["a"]
+    assert (sure.verdict, sure.interval) == ("helps", (0.01, 0.03))
+    unsure = judge(pairs, **options, intervals={"a": (-0.01, 0.05)})["a"]
+    assert unsure.verdict == "not enough evidence"
+    assert "from -1.0 to +5.0" in unsure.sentence("a")
+
+
+@pytest.mark.parametrize(
+    ("value", "scale", "written"),
+    [(1.26, 100, "+1.3"), (-0.04, 100, "-0.0"), (0.01234, 1, "+0.0123"), (1234.5, 1, "+1,234")],
+)
+def test_differences_are_written_in_the_metrics_unit(value, scale, written):
+    assert signed(value, scale) == written

@@ -2,88 +2,199 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 
-from gradatim.compare.curricula import CURRICULA, Context
-from gradatim.compare.data import digits
-from gradatim.compare.models import perceptron
-from gradatim.compare.plan import Cell, Plan
-from gradatim.compare.training import evaluate, train
+from gradatim.compare import curricula
+from gradatim.compare.data import Task, load, make_task
+from gradatim.compare.extras import needs_extra
+from gradatim.compare.loggers import report_to
+from gradatim.compare.metrics import by_class, by_frequency, measure, per_item
+from gradatim.compare.models import build_model, tokenizer_for
+from gradatim.compare.models.build import seeded
+from gradatim.compare.objectives import Objective
+from gradatim.compare.plan import PRECISIONS, Cell, Plan
+from gradatim.compare.training import predict, train
 
-__all__ = ["run_cell"]
+__all__ = ["ARRAYS", "run_cell", "task_of"]
+
+ARRAYS = ("test_labels", "test_predictions", "items")
+"""Entries of a result with a value per test item; they are kept apart, as arrays."""
 
 
-def run_cell(plan: Plan, cell: Cell) -> dict[str, Any]:
+def task_of(plan: Plan, cell: Cell) -> Task:
+    """Make the data of a cell: split, stress and encoding depend on the plan and the seed alone."""
+    encode = tokenizer_for(plan.model, plan.max_tokens)
+    stress = plan.settings[cell.setting]
+    return make_task(load(plan.source), stress, seed=cell.seed, encode_texts=encode)
+
+
+def run_cell(
+    plan: Plan,
+    cell: Cell,
+    *,
+    learning_rate: float | None = None,
+    loggers: Sequence[str] = (),
+    log_folder: str = "",
+) -> dict[str, Any]:
     """Train one curriculum once, choose its checkpoint on validation, open the test set once.
 
-    The result depends on the plan and the cell alone: not on the process, the number of jobs or
-    the cells before. Only ``seconds`` are measured.
+    The result depends on the plan, the cell and the learning rate alone: not on the process, the
+    number of jobs or the cells before. Only ``seconds`` are measured. A tuning trial never sees
+    the test set.
 
     Args:
-        plan: the comparison.
+        plan: the comparison, resolved.
         cell: which run of it.
+        learning_rate: that tuning chose; None is the plan's own.
+        loggers: names of loggers that follow the run.
+        log_folder: where they write.
 
     Returns:
-        Plain numbers, strings, lists and dicts, as they stand in ``result.json``.
+        Plain numbers, strings, lists and dicts, as they stand in ``result.json``, and the arrays
+        that `ARRAYS` names.
 
     Raises:
         ValueError: training met losses that are not finite.
 
     Example:
-        >>> plan = Plan(seeds=2, epochs=1)
-        >>> result = run_cell(plan, Cell("noisy", "uniform", 0))
-        >>> result["steps"], result["flipped_labels"], result["samples"]["backward"]
+        >>> from gradatim.compare.defaults import resolve
+        >>> plan, _ = resolve(Plan(seeds=2, epochs=1))
+        >>> result = run_cell(plan, Cell("noise-0.3", "uniform", 0))
+        >>> result["steps"], result["corrupted_labels"], result["samples"]["backward"]
         (16, 323, 1024)
     """
-    with _one_thread():
+    with needs_extra("gradatim compare"), warnings.catch_warnings():
+        # Fabric's hints about workers and nodes are no concern of who compares curricula.
+        warnings.filterwarnings("ignore", module="lightning_fabric")
+        from lightning_fabric import Fabric
+
+        fabric = Fabric(
+            accelerator=plan.device,
+            devices=plan.devices,
+            strategy="auto" if plan.devices == 1 else "ddp_spawn",
+            precision=PRECISIONS[plan.precision],  # type: ignore[arg-type]
+        )
+    run = functools.partial(
+        _run,
+        plan=plan,
+        cell=cell,
+        learning_rate=learning_rate,
+        loggers=loggers,
+        log_folder=log_folder,
+    )
+    return run(fabric) if plan.devices == 1 else fabric.launch(run)
+
+
+def _run(
+    fabric: Any,
+    *,
+    plan: Plan,
+    cell: Cell,
+    learning_rate: float | None,
+    loggers: Sequence[str],
+    log_folder: str,
+) -> dict[str, Any]:
+    metric = plan.score
+    sign = 1.0 if metric.higher_is_better else -1.0
+    spec = next(spec for spec in plan.specs if spec.label == cell.curriculum)
+    with _one_thread(), seeded(cell.seed + fabric.global_rank):
         started = time.perf_counter()
-        task = digits(cell.setting, seed=cell.seed)
-        model = perceptron(task.training.features.shape[1], task.classes, seed=cell.seed)
-        recipe = CURRICULA[cell.curriculum]
-        context = Context(task.training, seed=cell.seed, budget_epochs=plan.epochs)
-        method = recipe.build(context)
-        prepared = time.perf_counter()
-        steps = plan.epochs * (len(task.training) // plan.batch_size)
-        done = train(
-            model,
-            method,
-            task.training,
-            task.validation,
-            steps=steps,
-            batch_size=plan.batch_size,
-            learning_rate=plan.learning_rate,
-            evaluations=plan.evaluations,
+        task = task_of(plan, cell)
+        training = task.training
+        model = build_model(
+            plan.model,
+            modality=task.modality,
+            shape=tuple(training.features.shape[1:]),
+            outputs=task.outputs,
+            tokens=task.tokens,
             seed=cell.seed,
         )
-        finished = time.perf_counter()
-        accuracy, _, predictions = evaluate(model, task.test)  # the only line that sees test data
-    checkpoint = done.curve["steps"].index(done.checkpoint_step)
-    return {
-        "setting": cell.setting,
-        "curriculum": cell.curriculum,
-        "seed": cell.seed,
-        "method": repr(method),
-        "sees": list(recipe.sees),
-        "test_accuracy": accuracy,
-        "validation_accuracy": done.curve["validation_accuracy"][checkpoint],
-        "checkpoint_step": done.checkpoint_step,
-        "steps": steps,
-        "samples": done.samples,
-        "flipped_labels": int(task.flipped.sum()),
-        "seconds": {
-            "preparation": round(prepared - started, 3),
-            "training": round(finished - prepared, 3),
-        },
-        "epochs": done.epochs,
-        "curve": done.curve,
-        "test_labels": task.test.labels.tolist(),
-        "test_predictions": predictions.tolist(),
+        loaded = time.perf_counter()
+        context = curricula.Context.of(
+            task, seed=cell.seed, budget_epochs=plan.plain_epochs(len(training))
+        )
+        method = curricula.build(spec, context)
+        prepared = time.perf_counter()
+        settings = plan.training(len(training), learning_rate=learning_rate)
+        objective = Objective.of(task.kind, training.labels)
+        with report_to(loggers, log_folder, plan, cell) as report:
+            done = train(
+                fabric,
+                model,
+                method,
+                training,
+                task.validation,
+                settings,
+                objective=objective,
+                score=lambda outputs, targets: (
+                    sign * metric.score(outputs.numpy(), targets.numpy())
+                ),
+                seed=cell.seed,
+                prepared=prepared - loaded,
+                report=report if fabric.global_rank == 0 else None,
+            )
+        checkpoint = done.curve["steps"].index(done.checkpoint_step)
+        done.curve["validation_score"] = [sign * v for v in done.curve["validation_score"]]
+        result = {
+            "setting": cell.setting,
+            "curriculum": cell.curriculum,
+            "seed": cell.seed,
+            "method": repr(method),
+            "sees": list(curricula.sees(spec, kind=task.kind)),
+            "learning_rate": settings.learning_rate,
+            "validation_score": done.curve["validation_score"][checkpoint],
+            "checkpoint_step": done.checkpoint_step,
+            "steps": done.steps,
+            "stopped_early": done.stopped_early,
+            "samples": done.samples,
+            "corrupted_labels": int(task.corrupted.count_nonzero()),
+            "seconds": {"loading": round(loaded - started, 3), **done.seconds},
+            "epochs": done.epochs,
+            "curve": done.curve,
+        }
+        result["seconds"]["preparation"] = round(prepared - loaded, 3)
+        if cell.trial is None:
+            result |= _opened(model, task, objective, fabric.device, metric.name)
+    return result
+
+
+def _opened(
+    model: torch.nn.Module, task: Task, objective: Objective, device: torch.device, metric: str
+) -> dict[str, Any]:
+    """Predict the test part: the only lines that see it."""
+    outputs, _ = predict(model, task.test, objective, device)
+    targets = task.test.labels
+    counts = None
+    if task.kind != "regression":
+        labels = task.training.labels
+        several = task.kind == "multilabel"
+        found = labels.sum(0) if several else torch.bincount(labels, minlength=task.outputs)
+        counts = [int(count) for count in found]
+    items = per_item(metric, outputs, targets)
+    opened: dict[str, Any] = {
+        "scores": measure(task.kind, outputs, targets),
+        # What each test item adds to the judged metric, where that is a mean over items.
+        "items": None if items is None else items.astype(np.float32),
     }
+    opened["test_labels"] = targets.numpy()
+    if task.kind == "classification":
+        opened["test_predictions"] = outputs.argmax(1).numpy()
+    elif task.kind == "multilabel":
+        opened["test_predictions"] = (outputs > 0).numpy()
+    else:
+        opened["test_predictions"] = outputs.reshape(targets.shape).numpy()
+    if counts is not None:
+        opened["by_class"] = by_class(task.kind, outputs, targets, task.label_names)
+        opened["by_frequency"] = by_frequency(task.kind, outputs, targets, counts)
+    return opened
 
 
 @contextmanager

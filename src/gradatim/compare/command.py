@@ -2,97 +2,210 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from gradatim import plots
 from gradatim.compare import terminal
-from gradatim.compare.data import SETTINGS
+from gradatim.compare.cells import run_cell
+from gradatim.compare.defaults import resolve
 from gradatim.compare.extras import check_installed, needs_extra
+from gradatim.compare.loggers import check_loggers
 from gradatim.compare.plan import Cell, Plan
+from gradatim.compare.report import write_report
 from gradatim.compare.results import summarise, write_results
-from gradatim.compare.runner import finished_cells, open_folder, run_cells
-from gradatim.validation import check_count
+from gradatim.compare.runner import BACKENDS, finished_cells, open_folder, run_cells
+from gradatim.validation import check_choice, check_count
 
-__all__ = ["compare"]
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["compare", "rehearse"]
 
 
-def compare(plan: Plan, out: Path, *, jobs: int | None = None, command: str = "") -> list[str]:
+def compare(
+    plan: Plan,
+    out: Path,
+    *,
+    jobs: int | None = None,
+    backend: str = "loky",
+    loggers: Sequence[str] = (),
+    command: str = "",
+) -> list[str]:
     """Run what is left of a comparison, write its results and show them.
 
     Args:
         plan: what to compare.
         out: the results folder: new, or of the same plan.
-        jobs: processes; None is one per processor that may be used.
+        jobs: processes; None is one per processor that may be used, over the devices of a run.
+        backend: of joblib: ``"loky"``, ``"ray"`` or ``"dask"``.
+        loggers: that follow each run.
         command: as it was typed, for the record.
 
     Returns:
         The cells that failed, in words; empty if all is well.
 
     Raises:
-        ValueError: ``out`` belongs to another plan, or ``jobs`` is below 1.
-        ImportError: a package of the extra is missing.
+        ValueError: data, plan or ``out`` cannot be used, or ``jobs`` is below 1.
+        ImportError: a package is missing.
         OSError: results cannot be written.
 
     Example:
         >>> import contextlib, io, tempfile
-        >>> plan = Plan(curricula=["uniform"], settings=["clean"], seeds=2, epochs=1)
+        >>> plan = Plan(curricula="uniform", label_noise=0, seeds=2, epochs=1)
         >>> folder = Path(tempfile.mkdtemp())
         >>> shown = io.StringIO()
         >>> with contextlib.redirect_stdout(shown), contextlib.redirect_stderr(shown):
         ...     failed = compare(plan, folder, jobs=1)
-        >>> failed, (folder / "results.json").exists()
-        ([], True)
+        >>> failed, (folder / "results.json").exists(), (folder / "report.html").exists()
+        ([], True, True)
     """
     check_installed()  # now, and not after a minute of training
-    with needs_extra("gradatim compare"):
-        import joblib
-    jobs = joblib.cpu_count() if jobs is None else check_count("jobs", jobs, at_least=1)
+    check_choice("backend", backend, BACKENDS)
+    check_loggers(loggers, out)
+    jobs = _processes(jobs, plan.devices)
+    plan, facts = resolve(plan)
     open_folder(plan, out)
-    before = len(finished_cells(plan, out))
     screen, side = terminal.console(), terminal.console(stderr=True)
+    before = len(finished_cells(plan, out)) + len(finished_cells(plan, out, trials=True))
     terminal.show_plan(plan, screen, finished=before)
     failures = []
-    total = len(plan.cells())
-    if before < total:
-        with terminal.progress(side, total=total, finished=before) as advance:
-            for failure in run_cells(plan, out, jobs=min(jobs, total - before)):
+    for trials in (True, False):
+        total = len(plan.trials() if trials else plan.cells())
+        done = len(finished_cells(plan, out, trials=trials))
+        if done == total:
+            continue
+        title = "tuning" if trials else "training"
+        with terminal.progress(side, total=total, finished=done, title=title) as advance:
+            processes = min(jobs, total - done)
+            for failure in run_cells(
+                plan, out, jobs=processes, backend=backend, loggers=loggers, trials=trials
+            ):
                 advance()
                 if failure is not None:
                     failures.append(str(failure))
                     side.print(f"failed: {failure}", style="red", markup=False)
     cells = finished_cells(plan, out)
     summary = summarise(plan, cells)
-    write_results(plan, cells, summary, out, command=command, failures=failures)
+    content = write_results(
+        plan,
+        cells,
+        summary,
+        out,
+        command=command,
+        facts=facts,
+        failures=failures,
+        trials=finished_cells(plan, out, trials=True),
+    )
     _draw(plan, cells, out)
+    write_report(content, out)
     terminal.show_results(plan, summary, screen)
-    screen.print(f"Results, curves and every run: {out}", markup=False)
+    screen.print(f"Report, curves and every run: {out / 'report.html'}", markup=False)
     if failures:
-        side.print(f"{len(failures)} of {total} runs failed; the same command tries them again.")
+        runs = len(plan.cells()) + len(plan.trials())
+        side.print(f"{len(failures)} of {runs} runs failed; the same command tries them again.")
     return failures
 
 
+def rehearse(plan: Plan, *, jobs: int | None = None, screen: Console | None = None) -> float:
+    """Print the resolved plan and how long it will take, from one short run of plain training.
+
+    Args:
+        plan: what would be compared.
+        jobs: as in `compare`.
+        screen: where to print; None is the terminal.
+
+    Returns:
+        The estimate in seconds. Curricula that survey or cluster take longer than plain training.
+
+    Example:
+        >>> from rich.console import Console
+        >>> plan = Plan(curricula="spl", label_noise=0, seeds=2, epochs=2)
+        >>> rehearse(plan, jobs=1, screen=Console(quiet=True)) > 0
+        True
+    """
+    check_installed()
+    jobs = _processes(jobs, plan.devices)
+    plan, facts = resolve(plan)
+    screen = screen or terminal.console()
+    terminal.show_plan(plan, screen, finished=0)
+    screen.print(plan.as_toml(), markup=False, highlight=False)
+    for setting, known in facts.items():
+        words = ", ".join(f"{name}: {value}" for name, value in known.items())
+        screen.print(f"{setting}: {words}", markup=False, style="dim")
+    cell = plan.cells()[0]
+    size = next(iter(facts.values()))["sizes"]["training"]
+    budget = plan.allowance(size)
+    runs = len(plan.cells()) + len(plan.trials())
+    if budget.kind == "seconds":
+        each = budget.amount
+    else:
+        share = min(1.0, max(0.02, 20 / budget.amount if budget.kind == "steps" else 0.02))
+        short = plan.with_values(amount=max(1.0, budget.amount * share), evaluations=1)
+        run_cell(short, cell)  # imports and caches are not what a run costs
+        begun = time.perf_counter()
+        found = run_cell(short, cell)
+        whole = time.perf_counter() - begun
+        training = sum(found["seconds"].get(name, 0.0) for name in ("data", "forward", "backward"))
+        used = short.amount or 1.0
+        each = whole - training + training * budget.amount / used
+        each += (plan.evaluations - 1) * found["seconds"].get("evaluation", 0.0)
+    seconds = each * runs / min(jobs, runs)
+    screen.print(
+        f"About {_duration(seconds)}: {runs} runs of {_duration(each)} on {jobs} "
+        f"{'process' if jobs == 1 else 'processes'}, if all cost what plain training does.",
+        markup=False,
+    )
+    return seconds
+
+
+def _processes(jobs: int | None, devices: int) -> int:
+    if jobs is not None:
+        return check_count("jobs", jobs, at_least=1)
+    with needs_extra("gradatim compare"):
+        import joblib
+    return max(1, joblib.cpu_count() // devices)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.1f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 def _draw(plan: Plan, cells: Mapping[Cell, dict[str, Any]], out: Path) -> None:
-    accuracy: dict[str, dict[str, plots.Curve]] = {}
+    score: dict[str, dict[str, plots.Curve]] = {}
     sizes: dict[str, dict[str, plots.Curve]] = {}
-    for setting in plan.settings:
-        title = SETTINGS[setting].title
-        accuracy[title], sizes[title] = {}, {}
-        for name in plan.curricula:
+    metric = plan.score
+    for setting, stress in plan.settings.items():
+        title = stress.title
+        score[title], sizes[title] = {}, {}
+        for spec in plan.specs:
             runs = [
-                cells[cell] for cell in cells if (cell.setting, cell.curriculum) == (setting, name)
+                result
+                for cell, result in cells.items()
+                if (cell.setting, cell.curriculum) == (setting, spec.label)
             ]
-            if not runs:
+            shortest = min((len(run["curve"]["steps"]) for run in runs), default=0)
+            if not shortest:
                 continue
-            curves = [run["curve"]["validation_accuracy"] for run in runs]
-            accuracy[title][name] = (runs[0]["curve"]["steps"], 100 * np.asarray(curves))
-            steps = runs[0]["steps"]
-            rows = [_sizes_by_step(run["epochs"], steps) for run in runs]
-            sizes[title][name] = (np.arange(steps), np.stack(rows))
-    plots.save(plots.learning_curves(accuracy), out / "learning_curves.png")
+            steps = np.mean([run["curve"]["steps"][:shortest] for run in runs], axis=0)
+            values = [run["curve"]["validation_score"][:shortest] for run in runs]
+            score[title][spec.label] = (steps, metric.scale * np.asarray(values))
+            last = min(run["steps"] for run in runs)
+            rows = [_sizes_by_step(run["epochs"], run["steps"])[:last] for run in runs]
+            sizes[title][spec.label] = (np.arange(last), np.stack(rows))
+    unit = ", %" if metric.scale == 100 else ""
+    figure = plots.learning_curves(
+        score,
+        ylabel=f"validation {metric.title}{unit}",
+        lower_is_better=not metric.higher_is_better,
+    )
+    plots.save(figure, out / "learning_curves.png")
     plots.save(plots.subset_sizes(sizes), out / "subset_sizes.png")
 
 

@@ -8,15 +8,15 @@ from contextlib import contextmanager
 
 __all__ = ["check_installed", "needs_extra"]
 
-PACKAGES = ("joblib", "matplotlib", "rich", "scipy", "sklearn")
+PACKAGES = ("jinja2", "joblib", "lightning_fabric", "matplotlib", "rich", "scipy", "sklearn")
 
 
 @contextmanager
 def needs_extra(purpose: str) -> Iterator[None]:
     """Turn a missing package into one sentence that names the extra to install.
 
-    The core of gradatim stands on torch and numpy alone; scikit-learn, SciPy, joblib, matplotlib
-    and rich are imported where they are used, inside this context.
+    The core of gradatim stands on torch and numpy alone; scikit-learn, SciPy, joblib, matplotlib,
+    Lightning Fabric and the others are imported where they are used, inside this context.
 
     Args:
         purpose: what the packages are for, completing "... must have ... installed".

@@ -3,41 +3,67 @@
 from __future__ import annotations
 
 import importlib.metadata
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, fields
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
+import torch
+
 import gradatim
-from gradatim.compare.curricula import CONTROLS, CURRICULA
-from gradatim.compare.data import SETTINGS
+from gradatim.compare.budget import BUDGETS, Budget
+from gradatim.compare.calls import CurriculumSpec
+from gradatim.compare.curricula import BASELINE, CONTROLS
+from gradatim.compare.data import Source, Stress
 from gradatim.compare.extras import needs_extra
+from gradatim.compare.metrics import METRICS, Metric
+from gradatim.compare.names import spelling
+from gradatim.compare.specs import read_curricula
+from gradatim.compare.training import OPTIMIZERS, REGIMES, Training
 from gradatim.validation import check_choice, check_count, check_number, refusal
 
-__all__ = ["Cell", "Plan", "versions"]
+__all__ = ["DEFAULT_CURRICULA", "PRECISIONS", "Cell", "Plan", "slug_of", "versions"]
+
+DEFAULT_CURRICULA = "uniform,paced_random,predefined,anti,spl,spld,super_loss"
+PRECISIONS = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
+DEVICES = ("auto", "cpu", "cuda", "mps")
+SOURCE = tuple(entry.name for entry in fields(Source))
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One run: a curriculum in a setting with a seed.
+    """One run: a curriculum in a setting with a seed, or a trial that tunes one.
+
+    Attributes:
+        setting: slug of the setting.
+        curriculum: label of the curriculum.
+        seed: of split, noise, initial weights and curriculum.
+        trial: number of the tuning trial, or None for a run that is judged.
+        slug: the curriculum's name as a folder.
 
     Example:
-        >>> Cell("noisy", "spl", 3).folder.as_posix()
-        'cells/noisy/spl/seed-3'
+        >>> Cell("noise-0.3", "spl", 3).folder.as_posix()
+        'cells/noise-0.3/spl/seed-3'
     """
 
     setting: str
     curriculum: str
     seed: int
+    trial: int | None = None
+    slug: str = field(default="", compare=False)
 
     @property
     def folder(self) -> Path:
         """Where its result lies, inside the results folder."""
-        return Path("cells", self.setting, self.curriculum, f"seed-{self.seed}")
+        run = f"seed-{self.seed}" if self.trial is None else f"trial-{self.trial}"
+        return Path("cells", self.setting, self.slug or self.curriculum, run)
 
     def __str__(self) -> str:
         """Name the cell in messages."""
-        return f"{self.curriculum}, {self.setting}, seed {self.seed}"
+        run = f"seed {self.seed}" if self.trial is None else f"trial {self.trial}"
+        return f"{self.curriculum}, {self.setting}, {run}"
 
 
 def versions() -> dict[str, str]:
@@ -51,13 +77,30 @@ def versions() -> dict[str, str]:
 
     Example:
         >>> sorted(versions())
-        ['gradatim', 'numpy', 'scikit-learn', 'scipy', 'torch']
+        ['gradatim', 'lightning-fabric', 'numpy', 'scikit-learn', 'scipy', 'torch']
     """
     found = {"gradatim": gradatim.__version__}
     with needs_extra("gradatim compare"):
-        for name in ("numpy", "scikit-learn", "scipy", "torch"):
+        for name in ("lightning-fabric", "numpy", "scikit-learn", "scipy", "torch"):
             found[name] = importlib.metadata.version(name)
     return found
+
+
+def slug_of(stress: Stress) -> str:
+    """Name a setting's folder.
+
+    Example:
+        >>> slug_of(Stress()), slug_of(Stress(label_noise=0.3, imbalance=50))
+        ('clean', 'noise-0.3,imbalance-50')
+    """
+    words = []
+    if stress.label_noise:
+        words.append(f"{'pair-' if stress.noise == 'pair' else ''}noise-{stress.label_noise:g}")
+    if stress.imbalance > 1:
+        words.append(f"imbalance-{stress.imbalance:g}")
+    if stress.train_fraction < 1:
+        words.append(f"fraction-{stress.train_fraction:g}")
+    return ",".join(words) or "clean"
 
 
 @dataclass(frozen=True)
@@ -66,79 +109,290 @@ class Plan:
 
     It is written to the results folder before the first run. A folder of another plan is refused:
     seeds added until a difference is significant, or a level chosen afterwards, would turn chance
-    into findings.
+    into findings. What is None is filled in by `gradatim.compare.defaults.resolve`.
 
     Attributes:
-        curricula: names in `CURRICULA`; the controls always run, first.
-        settings: names in `SETTINGS`.
-        seeds: 0 ... seeds - 1 are run; at least 2.
-        epochs: the budget in epochs of plain training; every curriculum takes as many steps.
-        batch_size: samples per step; an epoch's last batch is dropped if it is short, so that
-            equal steps are equal numbers of samples.
-        learning_rate: of SGD with Nesterov momentum 0.9, decayed by a cosine over the budget.
-        evaluations: on the validation part, at equal intervals of steps.
+        data, validation, test, features, text, text_pair, image, audio, label, label_separator,
+        task, split, image_size, max_tokens, vocabulary, limit: where data come from; see `Source`.
+        label_noise: shares of wrong training labels, one setting each.
+        noise: ``"symmetric"`` or ``"pair"``.
+        imbalance: ratios of largest to smallest training class, one setting each.
+        train_fraction: shares of the training part, one setting each; all three multiply.
+        curricula: as for `read_curricula`; the controls always run, first.
+        seeds: a number n for 0 ... n - 1, or the seeds themselves; at least 2.
+        model: ``"default"``, ``"package.module:function"`` or a transformers name or path.
+        metric: that is judged; None is the kind's first: accuracy, micro_f1 or r2.
+        budget: what everybody may spend: steps, samples, epochs or seconds.
+        amount: of the budget; None is what plain training takes for ``epochs``.
+        epochs: of plain training.
+        regime, patience, batch_size, optimizer, learning_rate, weight_decay, evaluations: see
+            `Training`.
+        tune: validation trials per curriculum and setting, plain training included.
+        precision: ``"32"``, or mixed with ``"16"`` or ``"bf16"``.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        devices: processes per run, each with its own device.
         alpha: family-wise level of "helps" and "hurts".
-        margin: difference in accuracy that does not matter.
-        data: name of the data set.
+        margin: difference in the metric that does not matter.
         versions: of the packages that numbers can depend on.
 
     Raises:
         ValueError: an unknown or repeated name, or a number outside its range.
 
     Example:
-        >>> plan = Plan(curricula=("spl",), seeds=2)
-        >>> plan.curricula
-        ('uniform', 'paced_random', 'spl')
+        >>> plan = Plan(curricula="spl", seeds=2)
+        >>> [spec.label for spec in plan.specs]
+        ['uniform', 'paced_random', 'spl']
         >>> len(plan.cells()), str(plan.cells()[0])
         (12, 'uniform, clean, seed 0')
     """
 
-    curricula: Sequence[str] = tuple(CURRICULA)
-    settings: Sequence[str] = tuple(SETTINGS)
-    seeds: int = 8
-    epochs: int = 20
-    batch_size: int = 64
-    learning_rate: float = 0.15
-    evaluations: int = 20
-    alpha: float = 0.05
-    margin: float = 0.01
     data: str = "digits"
-    versions: dict[str, str] = field(default_factory=versions)
+    validation: str | None = None
+    test: str | None = None
+    features: tuple[str, ...] | None = None
+    text: str | None = None
+    text_pair: str | None = None
+    image: str | None = None
+    audio: str | None = None
+    label: tuple[str, ...] | None = None
+    label_separator: str | None = None
+    task: str | None = None
+    split: tuple[float, float, float] = (0.6, 0.2, 0.2)
+    image_size: int = 32
+    max_tokens: int = 64
+    vocabulary: int = 20_000
+    limit: int | None = None
+    label_noise: Sequence[float] | float | None = None
+    noise: str = "symmetric"
+    imbalance: Sequence[float] | float = (1.0,)
+    train_fraction: Sequence[float] | float = (1.0,)
+    curricula: Any = DEFAULT_CURRICULA
+    seeds: Sequence[int] | int = 8
+    model: str = "default"
+    metric: str | None = None
+    budget: str = "steps"
+    amount: float | None = None
+    epochs: int | None = None
+    regime: str = "cosine"
+    patience: int = 3
+    batch_size: int | None = None
+    optimizer: str | None = None
+    learning_rate: float | None = None
+    weight_decay: float | None = None
+    evaluations: int = 20
+    tune: int = 0
+    precision: str = "32"
+    device: str = "auto"
+    devices: int = 1
+    alpha: float = 0.05
+    margin: float | None = None
+    versions: Mapping[str, str] = field(default_factory=versions)
 
     def __post_init__(self) -> None:
-        for name, known in (("curricula", CURRICULA), ("settings", SETTINGS)):
-            chosen = tuple(getattr(self, name))
-            for entry in chosen:
-                check_choice(name, entry, known)
-            if not chosen or len(set(chosen)) < len(chosen):
-                raise refusal(name, "one or more different names", ",".join(chosen) or "none")
-            object.__setattr__(self, name, chosen)
-        others = tuple(name for name in self.curricula if name not in CONTROLS)
-        object.__setattr__(self, "curricula", (*CONTROLS, *others))
-        check_count("seeds", self.seeds, at_least=2)
-        check_count("epochs", self.epochs, at_least=1)
-        check_count("batch_size", self.batch_size, at_least=1)
-        check_count("evaluations", self.evaluations, at_least=1)
-        check_number("learning_rate", self.learning_rate, above=0)
+        source = self.source
+        for name in SOURCE:
+            self._set(name, getattr(source, name))
+        if self.label_noise is None:
+            # The demonstration shows where curricula are known to help; your data stay as they are.
+            self._set("label_noise", (0.0, 0.3) if self.data == "digits" else (0.0,))
+        for name in ("label_noise", "imbalance", "train_fraction"):
+            self._set(name, _numbers(name, getattr(self, name)))
+        _ = self.settings
+        self._set("curricula", tuple(str(spec) for spec in _with_controls(self.curricula)))
+        self._set("seeds", _seeds(self.seeds))
+        check_choice("budget", self.budget, BUDGETS)
+        check_choice("regime", self.regime, REGIMES)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("device", self.device, DEVICES)
+        if self.metric is not None:
+            check_choice("metric", self.metric, METRICS)
+        if self.optimizer is not None:
+            check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        for name in ("epochs", "batch_size", "patience", "evaluations", "devices"):
+            if getattr(self, name) is not None:
+                check_count(name, getattr(self, name), at_least=1)
+        for name in ("amount", "learning_rate", "margin"):
+            if getattr(self, name) is not None:
+                check_number(name, getattr(self, name), above=0)
+        if self.weight_decay is not None:
+            check_number("weight_decay", self.weight_decay, at_least=0)
+        check_count("tune", self.tune, at_least=0)
         check_number("alpha", self.alpha, above=0, below=0.5)
-        check_number("margin", self.margin, above=0)
+        if self.budget == "seconds" and self.amount is None:
+            raise refusal("amount", "given with --budget seconds", None)
+        if self.devices > 1 and self.batch_size and self.batch_size % self.devices:
+            raise refusal("batch_size", f"a multiple of devices={self.devices}", self.batch_size)
+
+    def _set(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)  # what the constructor does in a frozen class
+
+    # ------------------------------------------------------------------ parts of the plan
+
+    @property
+    def source(self) -> Source:
+        """Where the data come from."""
+        return Source(**{name: getattr(self, name) for name in SOURCE})
+
+    @property
+    def settings(self) -> dict[str, Stress]:
+        """What is done to the training part, by slug."""
+        every = product(self.train_fraction, self.imbalance, self.label_noise)  # type: ignore[arg-type]
+        stresses = [
+            Stress(label_noise=share, noise=self.noise, imbalance=ratio, train_fraction=fraction)
+            for fraction, ratio, share in every
+        ]
+        return {slug_of(stress): stress for stress in stresses}
+
+    @property
+    def specs(self) -> tuple[CurriculumSpec, ...]:
+        """The curricula, controls first."""
+        return read_curricula(self.curricula)
+
+    @property
+    def score(self) -> Metric:
+        """The metric that is judged."""
+        assert self.metric is not None, "the plan is not resolved"
+        return METRICS[self.metric]
+
+    def training(self, size: int, *, learning_rate: float | None = None) -> Training:
+        """How everybody is trained on a training part.
+
+        Args:
+            size: of the training part.
+            learning_rate: that tuning chose, or None for the plan's own.
+        """
+        assert self.batch_size is not None, "the plan is not resolved"
+        assert self.optimizer is not None
+        assert self.weight_decay is not None
+        return Training(
+            self.allowance(size),
+            batch_size=self.batch_size,
+            optimizer=self.optimizer,
+            learning_rate=learning_rate or self.learning_rate or 0.0,
+            weight_decay=self.weight_decay,
+            regime=self.regime,
+            patience=self.patience,
+            evaluations=self.evaluations,
+        )
+
+    def allowance(self, size: int) -> Budget:
+        """What a run may spend on a training part of ``size`` samples."""
+        assert self.epochs is not None, "the plan is not resolved"
+        assert self.batch_size is not None
+        if self.amount is not None:
+            return Budget(self.budget, self.amount)
+        per_epoch = {
+            "steps": size // self.batch_size,
+            "samples": size // self.batch_size * self.batch_size,
+            "epochs": 1,
+        }
+        return Budget(self.budget, self.epochs * per_epoch[self.budget])
+
+    def plain_epochs(self, size: int) -> float:
+        """How many epochs of plain training the budget amounts to; what paces are made for."""
+        assert self.epochs is not None, "the plan is not resolved"
+        assert self.batch_size is not None
+        if self.amount is None or self.budget == "seconds":
+            return self.epochs
+        if self.budget == "epochs":
+            return self.amount
+        rows = self.amount * (self.batch_size if self.budget == "steps" else 1)
+        return rows / size
+
+    # ------------------------------------------------------------------ cells
 
     def cells(self) -> list[Cell]:
-        """List all runs, seed by seed, so that a killed comparison leaves complete pairs."""
+        """List all judged runs, seed by seed, so that a killed comparison leaves complete pairs."""
         return [
-            Cell(setting, curriculum, seed)
-            for seed in range(self.seeds)
+            Cell(setting, spec.label, seed, slug=spec.slug)
+            for seed in self.seeds  # type: ignore[union-attr]
             for setting in self.settings
-            for curriculum in self.curricula
+            for spec in self.specs
         ]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return what JSON holds of the plan."""
-        plain = asdict(self)
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in plain.items()}
+    def trials(self) -> list[Cell]:
+        """List the runs that tune: as many for plain training as for any other."""
+        first = self.seeds[0]  # type: ignore[index]
+        return [
+            Cell(setting, spec.label, first, trial=trial, slug=spec.slug)
+            for trial in range(self.tune)
+            for setting in self.settings
+            for spec in self.specs
+        ]
 
-    def differences(self, other: dict[str, Any]) -> list[str]:
-        """Name what another plan, read from JSON, does otherwise: "seeds = 4, not 8".
+    def trial_rate(self, trial: int) -> float:
+        """Learning rate of a tuning trial: the plan's own first, then drawn, alike for everybody.
+
+        Drawn rates are log-uniform between a tenth and ten times the plan's.
+
+        Args:
+            trial: at least 0.
+
+        Example:
+            >>> plan = Plan(learning_rate=0.1)
+            >>> plan.trial_rate(0), 0.01 < plan.trial_rate(1) < 1
+            (0.1, True)
+        """
+        assert self.learning_rate is not None, "the plan is not resolved"
+        if trial == 0:
+            return self.learning_rate
+        generator = torch.Generator().manual_seed(trial)
+        exponent = 2 * float(torch.rand((), generator=generator, dtype=torch.float64)) - 1
+        return float(f"{self.learning_rate * 10**exponent:.3g}")
+
+    # ------------------------------------------------------------------ as a file
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what the plan's file holds: plain values, None left out."""
+        plain: dict[str, Any] = {}
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if isinstance(value, tuple):
+                value = list(value)
+            if value is not None:
+                plain[entry.name] = dict(value) if isinstance(value, Mapping) else value
+        return plain
+
+    def as_toml(self) -> str:
+        """Write the plan as a file that `gradatim compare` takes.
+
+        Example:
+            >>> print(Plan(curricula="spl", seeds=2).as_toml().splitlines()[0])
+            data = "digits"
+        """
+        plain = self.as_dict()
+        found = plain.pop("versions")
+        written = {k: json.dumps(value, ensure_ascii=False) for k, value in plain.items()}
+        lines = [f"{name} = {value}" for name, value in written.items()]
+        lines += ["", "[versions]", *(f'"{name}" = "{number}"' for name, number in found.items())]
+        return "\n".join(lines) + "\n"
+
+    @classmethod
+    def from_dict(cls, table: Mapping[str, Any]) -> Plan:
+        """Read what `as_dict` gave, or a user's TOML.
+
+        Args:
+            table: names and values; ``versions`` are looked up anew.
+
+        Raises:
+            ValueError: an unknown name, with the nearest one that is known.
+
+        Example:
+            >>> Plan.from_dict({"seed": 8})
+            Traceback (most recent call last):
+            ValueError: entry must be one of ... Got 'seed'. Did you mean 'seeds'?
+        """
+        known = [entry.name for entry in fields(cls)]
+        for name in table:
+            check_choice("entry", name, known)
+        values: dict[str, Any] = {
+            k: tuple(v) if isinstance(v, list) else v for k, v in table.items()
+        }
+        values.pop("versions", None)
+        return cls(**values)
+
+    def differences(self, other: Mapping[str, Any]) -> list[str]:
+        """Name what another plan, as a dict, does otherwise: "alpha = 0.01, not 0.05".
 
         Args:
             other: what `as_dict` gave.
@@ -147,17 +401,59 @@ class Plan:
             One phrase per entry that differs, other's value first; empty if none does.
 
         Example:
-            >>> Plan(seeds=8).differences(Plan(seeds=4).as_dict())
-            ['seeds = 4, not 8']
+            >>> Plan(alpha=0.05).differences(Plan(alpha=0.01).as_dict())
+            ['alpha = 0.01, not 0.05']
         """
         mine = self.as_dict()
-        names = [entry.name for entry in fields(self)]
-        names += [name for name in other if name not in mine]
         return [
             f"{name} = {_shown(other.get(name))}, not {_shown(mine.get(name))}"
-            for name in names
+            for name in dict.fromkeys([*mine, *other])
             if other.get(name) != mine.get(name)
         ]
+
+    def with_values(self, **values: Any) -> Plan:
+        """Copy the plan with other values."""
+        return replace(self, **values)
+
+
+def _with_controls(entries: Any) -> tuple[CurriculumSpec, ...]:
+    known = {spelling(name): name for name in CONTROLS}
+    specs = tuple(
+        spec.renamed(known[spelling(spec.name)]) if spelling(spec.name) in known else spec
+        for spec in read_curricula(entries)
+    )
+    for spec in specs:
+        # The baseline is plain shuffling, whatever else may be called like it.
+        if spec.name == BASELINE and spec.parameters:
+            raise refusal("curricula", f"free of parameters for {BASELINE}", str(spec))
+    controls = {
+        name: next((spec for spec in specs if spec.label == name), CurriculumSpec(name))
+        for name in CONTROLS
+    }
+    return (*controls.values(), *(spec for spec in specs if spec.label not in controls))
+
+
+def _numbers(name: str, values: Any) -> tuple[float, ...]:
+    several = (values,) if isinstance(values, int | float) else tuple(values)
+    numbers = tuple(float(check_number(name, value)) for value in several)
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise refusal(name, "one or more different numbers", list(several))
+    return numbers
+
+
+def _seeds(seeds: Any) -> tuple[int, ...]:
+    if isinstance(seeds, int) and not isinstance(seeds, bool):
+        check_count("seeds", seeds, at_least=2)
+        return tuple(range(seeds))
+    if not isinstance(seeds, Sequence) or isinstance(seeds, str):
+        raise TypeError(str(refusal("seeds", "a number of seeds or a list of them", repr(seeds))))
+    found = tuple(check_count("seeds", seed) for seed in seeds)
+    twice = sorted({seed for seed in found if found.count(seed) > 1})
+    if twice:
+        raise refusal("seeds", "different", f"{twice[0]} twice", "The same run is no evidence.")
+    if len(found) < 2:
+        raise refusal("seeds", "at least 2", len(found))
+    return found
 
 
 def _shown(value: Any) -> str:

@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import tomllib
 import traceback
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from gradatim.compare.cells import run_cell
+import numpy as np
+
+from gradatim.compare.cells import ARRAYS, run_cell
 from gradatim.compare.extras import needs_extra
 from gradatim.compare.files import as_json, remove_partial_files, replace_file
 from gradatim.compare.plan import Cell, Plan
-from gradatim.validation import check_count, refusal
+from gradatim.validation import check_choice, check_count, refusal
 
-__all__ = ["Failure", "finished_cells", "open_folder", "run_cells"]
+__all__ = [
+    "BACKENDS",
+    "Failure",
+    "finished_cells",
+    "open_folder",
+    "run_cells",
+    "tuned_rates",
+]
 
-PLAN, RESULT, ERROR = "plan.json", "result.json", "error.txt"
+PLAN, RESULT, ERROR = "plan.toml", "result.json", "error.txt"
+PREDICTIONS = "predictions.npz"
+BACKENDS = ("loky", "ray", "dask")
 
 
 @dataclass(frozen=True)
@@ -45,7 +60,7 @@ def open_folder(plan: Plan, out: Path) -> None:
     """Make the results folder, or take up the one of a comparison that was stopped.
 
     Args:
-        plan: the comparison to run.
+        plan: the comparison to run, resolved.
         out: a folder that is missing, empty, or of the same plan.
 
     Raises:
@@ -66,8 +81,8 @@ def open_folder(plan: Plan, out: Path) -> None:
     path = out / PLAN
     if path.exists():
         try:
-            differences = plan.differences(json.loads(path.read_text()))
-        except (json.JSONDecodeError, AttributeError) as error:
+            differences = plan.differences(tomllib.loads(path.read_text(encoding="utf-8")))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise refusal("out", rule, f"{out}, whose {PLAN} cannot be read: {error}") from error
         if differences:
             got = f"{out}, which has {'; '.join(differences)}"
@@ -75,16 +90,17 @@ def open_folder(plan: Plan, out: Path) -> None:
     elif out.exists() and any(out.iterdir()):
         raise refusal("out", rule, f"{out}, which holds other files")
     else:
-        replace_file(path, as_json(plan.as_dict(), depth=1) + "\n")
+        replace_file(path, plan.as_toml())
     remove_partial_files(out)
 
 
-def finished_cells(plan: Plan, out: Path) -> dict[Cell, dict[str, Any]]:
+def finished_cells(plan: Plan, out: Path, *, trials: bool = False) -> dict[Cell, dict[str, Any]]:
     """Read the results that are there.
 
     Args:
         plan: whose cells to look for.
         out: the results folder.
+        trials: those that tune, instead of those that are judged.
 
     Returns:
         Results by cell, in the plan's order.
@@ -96,60 +112,189 @@ def finished_cells(plan: Plan, out: Path) -> dict[Cell, dict[str, Any]]:
         >>> finished_cells(Plan(), Path("a folder that is missing"))
         {}
     """
-    paths = {cell: out / cell.folder / RESULT for cell in plan.cells()}
+    cells = plan.trials() if trials else plan.cells()
+    paths = {cell: out / cell.folder / RESULT for cell in cells}
     return {cell: _read(path) for cell, path in paths.items() if path.exists()}
 
 
 def _read(path: Path) -> dict[str, Any]:
+    cause = "Was it edited? Remove it, and that cell runs again."
     try:
-        return json.loads(path.read_text())
+        result = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        cause = "Was it edited? Remove it, and that cell runs again."
         raise refusal("result", "JSON as it was written", path, cause) from error
+    beside = path.with_name(PREDICTIONS)
+    if beside.exists():
+        try:
+            with np.load(beside) as arrays:
+                result |= dict(arrays)
+        except (ValueError, OSError, zipfile.BadZipFile) as error:
+            raise refusal("predictions", "arrays as they were written", beside, cause) from error
+    return result
 
 
-def run_cells(plan: Plan, out: Path, *, jobs: int) -> Iterator[Failure | None]:
-    """Run the cells that are not finished, yielding as each ends.
+def tuned_rates(plan: Plan, out: Path) -> dict[tuple[str, str], float]:
+    """Choose each curriculum's learning rate by its trials' validation scores.
 
     Args:
         plan: the comparison.
-        out: its folder, opened by `open_folder`.
-        jobs: processes; 1 stays in this one.
+        out: its folder.
+
+    Returns:
+        Learning rates by (setting, curriculum), of those with a finished trial; the earlier trial
+        wins a tie.
+
+    Example:
+        >>> tuned_rates(Plan(tune=0), Path("results"))
+        {}
+    """
+    best: dict[tuple[str, str], tuple[float, float]] = {}
+    for cell, result in finished_cells(plan, out, trials=True).items():
+        score = result["validation_score"] * (1 if plan.score.higher_is_better else -1)
+        key = (cell.setting, cell.curriculum)
+        if key not in best or score > best[key][0]:
+            best[key] = (score, result["learning_rate"])
+    return {key: rate for key, (_, rate) in best.items()}
+
+
+def run_cells(
+    plan: Plan,
+    out: Path,
+    *,
+    jobs: int,
+    backend: str = "loky",
+    loggers: Sequence[str] = (),
+    trials: bool = False,
+) -> Iterator[Failure | None]:
+    """Run the cells that are not finished, yielding as each ends.
+
+    Args:
+        plan: the comparison, resolved.
+        out: its folder, opened by `open_folder`; on a cluster, one that all machines share.
+        jobs: processes; 1 with the loky backend stays in this one.
+        backend: of joblib: ``"loky"``, ``"ray"`` or ``"dask"``.
+        loggers: that follow each run.
+        trials: run those that tune, instead of those that are judged.
 
     Yields:
         None for a cell that finished, else what went wrong; the others go on.
 
     Raises:
-        ValueError: ``jobs`` is below 1.
+        ValueError: ``jobs`` is below 1, or an unknown backend.
+        ImportError: the backend is not installed.
 
     Example:
         >>> import tempfile
-        >>> plan, folder = Plan(curricula=["uniform"], settings=["clean"], seeds=2, epochs=1), Path(
-        ...     tempfile.mkdtemp())
+        >>> from gradatim.compare.defaults import resolve
+        >>> plan, _ = resolve(Plan(curricula="uniform", label_noise=0, seeds=2, epochs=1))
+        >>> folder = Path(tempfile.mkdtemp())
         >>> list(run_cells(plan, folder, jobs=1))
         [None, None, None, None]
         >>> list(run_cells(plan, folder, jobs=1))
         []
     """
     check_count("jobs", jobs, at_least=1)
-    done = finished_cells(plan, out)
-    left = [cell for cell in plan.cells() if cell not in done]
-    if not left:
+    check_choice("backend", backend, BACKENDS)
+    done = finished_cells(plan, out, trials=trials)
+    left = [cell for cell in (plan.trials() if trials else plan.cells()) if cell not in done]
+    rates = {} if trials else tuned_rates(plan, out)
+
+    def rate(cell: Cell) -> float | None:
+        if cell.trial is not None:
+            return plan.trial_rate(cell.trial)
+        return rates.get((cell.setting, cell.curriculum))
+
+    calls = [(plan, cell, out.absolute(), rate(cell), tuple(loggers)) for cell in left]
+    if not calls:
         return
-    if jobs == 1:
-        yield from (_run_and_keep(plan, cell, out) for cell in left)
+    if jobs == 1 and backend == "loky":
+        yield from (_run_and_keep(*call) for call in calls)
         return
+    with _parallel(backend, jobs) as run:
+        yield from run(calls)
+
+
+@contextlib.contextmanager
+def _parallel(backend: str, jobs: int) -> Iterator[Callable[[Iterable[Any]], Iterable[Any]]]:
+    """A function that runs `_run_and_keep` on many calls, and yields results as they come."""
     with needs_extra("gradatim compare"):
         import joblib
-    parallel = joblib.Parallel(n_jobs=jobs, return_as="generator_unordered")
-    yield from parallel(joblib.delayed(_run_and_keep)(plan, cell, out) for cell in left)
+    with contextlib.ExitStack() as stack:
+        if backend == "ray":
+            stack.enter_context(_ray(jobs))
+        elif backend == "dask":
+            stack.enter_context(_dask(jobs))
+        stack.enter_context(joblib.parallel_config(backend=backend))
+        # Ray's backend cannot hand results out one by one: it gets a few at a time instead.
+        whole = backend == "ray"
+        parallel = joblib.Parallel(
+            n_jobs=jobs,
+            return_as="list" if whole else "generator_unordered",
+            batch_size=cast("Any", 1),  # its type says str
+        )
+
+        def run(calls: Iterable[Any]) -> Iterator[Any]:
+            tasks = [joblib.delayed(_run_and_keep)(*call) for call in calls]
+            size = 4 * jobs if whole else len(tasks)
+            for start in range(0, len(tasks), size):
+                yield from parallel(tasks[start : start + size])
+
+        yield run
 
 
-def _run_and_keep(plan: Plan, cell: Cell, out: Path) -> Failure | None:
+@contextlib.contextmanager
+def _ray(jobs: int) -> Iterator[None]:
+    try:
+        import ray  # pyright: ignore[reportMissingImports]
+        from ray.util.joblib import register_ray  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        raise ImportError("backend ray needs ray: python -m pip install ray") from error
+    ours = not ray.is_initialized()
+    if ours:
+        ray.init(num_cpus=jobs, include_dashboard=False, log_to_driver=False)
+    register_ray()
+    try:
+        yield
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+@contextlib.contextmanager
+def _dask(jobs: int) -> Iterator[None]:
+    try:
+        import distributed  # pyright: ignore[reportMissingImports]
+    except ImportError as error:
+        words = 'python -m pip install "dask[distributed]"'
+        raise ImportError(f"backend dask needs dask and distributed: {words}") from error
+    try:
+        distributed.get_client()
+    except ValueError:
+        # No cluster of the user's: one on this machine, without its web page.
+        with distributed.Client(
+            n_workers=jobs, threads_per_worker=1, dashboard_address=None, processes=True
+        ):
+            yield
+    else:
+        yield
+
+
+def _run_and_keep(
+    plan: Plan, cell: Cell, out: Path, learning_rate: float | None, loggers: Sequence[str]
+) -> Failure | None:
     """Run one cell and write its result, or its error: never half of either."""
     folder = out / cell.folder
     try:
-        replace_file(folder / RESULT, as_json(run_cell(plan, cell), depth=1) + "\n")
+        result = run_cell(
+            plan, cell, learning_rate=learning_rate, loggers=loggers, log_folder=str(out)
+        )
+        arrays = {name: result.pop(name) for name in ARRAYS if result.get(name) is not None}
+        if arrays:
+            packed = io.BytesIO()
+            np.savez_compressed(packed, **arrays)
+            replace_file(folder / PREDICTIONS, packed.getvalue())
+        # Last, since a cell with a result is finished.
+        replace_file(folder / RESULT, as_json(result, depth=1) + "\n")
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         try:

@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from gradatim.compare.curricula import BASELINE
-from gradatim.compare.data import SETTINGS
 from gradatim.compare.extras import needs_extra
 from gradatim.compare.plan import Plan
-from gradatim.compare.power import smallest_sign_flip_p
+from gradatim.compare.power import minimum_detectable_difference, smallest_sign_flip_p
 from gradatim.compare.results import Row
-from gradatim.compare.verdicts import probability
+from gradatim.compare.verdicts import probability, signed
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -59,31 +58,53 @@ def show_plan(plan: Plan, screen: Console, *, finished: int) -> None:
     Example:
         >>> import sys
         >>> from rich.console import Console
-        >>> show_plan(Plan(seeds=4), Console(file=sys.stdout, width=100), finished=0)
-        digits: 7 curricula, 2 settings, 4 seeds: 56 runs.
+        >>> plan = Plan(seeds=4, metric="accuracy", epochs=20, batch_size=64)
+        >>> show_plan(plan, Console(file=sys.stdout, width=100), finished=0)
+        digits: 7 curricula, 2 settings, 4 seeds: 56 runs. Judged by accuracy; 20 epochs' worth of
+        steps for everybody.
         4 seeds: the sign-flip test cannot go below p = .125, and Holm multiplies by up to 6. ...
     """
-    total = len(plan.cells())
-    counts = f"{len(plan.curricula)} curricula, {len(plan.settings)} settings, {plan.seeds} seeds"
+    total, seeds = len(plan.cells()) + len(plan.trials()), len(plan.seeds)  # type: ignore[arg-type]
+    counts = f"{len(plan.specs)} curricula, {len(plan.settings)} settings, {seeds} seeds"
+    if len(plan.settings) == 1:
+        counts = counts.replace("settings", "setting")
     there = f", {finished} of them finished before" if finished else ""
-    screen.print(f"{plan.data}: {counts}: {total} runs{there}.")
-    smallest, family = smallest_sign_flip_p(plan.seeds), len(plan.curricula) - 1
+    tuning = f" ({len(plan.trials())} of them tune)" if plan.tune else ""
+    spent = f"{plan.epochs} epochs' worth of {plan.budget}"
+    if plan.amount is not None:
+        spent = f"{plan.amount:,g} {plan.budget}"
+    elif plan.budget == "epochs":
+        spent = f"{plan.epochs} epochs of its own"
+    screen.print(
+        f"{plan.data}: {counts}: {total} runs{tuning}{there}. "
+        f"Judged by {plan.score.title}; {spent} for everybody."
+    )
+    smallest, family = smallest_sign_flip_p(seeds), len(plan.specs) - 1
     if smallest * family > plan.alpha:
         screen.print(
-            f"{plan.seeds} seeds: the sign-flip test cannot go below p = {probability(smallest)}, "
+            f"{seeds} seeds: the sign-flip test cannot go below p = {probability(smallest)}, "
             f"and Holm multiplies by up to {family}. More seeds would let it confirm a verdict.",
             style="yellow",
         )
+    detectable = minimum_detectable_difference(1.0, seeds, alpha=plan.alpha / family)
+    screen.print(
+        f"This plan finds, four times in five, a difference of {detectable:.1f} standard "
+        "deviations of the paired differences.",
+        style="dim",
+    )
 
 
 @contextmanager
-def progress(screen: Console, *, total: int, finished: int) -> Iterator[Any]:
+def progress(
+    screen: Console, *, total: int, finished: int, title: str = "training"
+) -> Iterator[Any]:
     """Show a bar with the time left while cells run.
 
     Args:
         screen: where to draw.
         total: number of cells.
         finished: cells that are there already.
+        title: what stands before the bar.
 
     Yields:
         A function without arguments, to be called once per cell.
@@ -96,7 +117,7 @@ def progress(screen: Console, *, total: int, finished: int) -> Iterator[Any]:
     with needs_extra("gradatim compare"):
         from rich import progress as rich_progress
     columns = (
-        rich_progress.TextColumn("training"),
+        rich_progress.TextColumn("{task.description}"),
         rich_progress.BarColumn(),
         rich_progress.MofNCompleteColumn(),
         rich_progress.TimeElapsedColumn(),
@@ -104,7 +125,7 @@ def progress(screen: Console, *, total: int, finished: int) -> Iterator[Any]:
         rich_progress.TimeRemainingColumn(),
     )
     with rich_progress.Progress(*columns, console=screen) as bar:
-        task = bar.add_task("training", total=total, completed=finished)
+        task = bar.add_task(title, total=total, completed=finished)
         yield lambda: bar.advance(task)
 
 
@@ -120,22 +141,22 @@ def table(plan: Plan, setting: str, rows: Sequence[Row]) -> Table:
         A rich table that fits 100 columns.
 
     Example:
-        >>> table(Plan(seeds=2), "clean", []).title
+        >>> table(Plan(seeds=2, metric="accuracy"), "clean", []).title
         'digits, clean'
     """
     with needs_extra("gradatim compare"):
         from rich import box
         from rich.table import Table
     grid = Table(
-        title=f"{plan.data}, {SETTINGS[setting].title}",
+        title=f"{plan.data}, {plan.settings[setting].title}",
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
         pad_edge=False,
     )
     grid.add_column("curriculum", no_wrap=True)
-    grid.add_column("accuracy", justify="right", no_wrap=True)
-    grid.add_column("difference [95 %]", justify="right", no_wrap=True)
+    grid.add_column(plan.score.title, justify="right", no_wrap=True)
+    grid.add_column("gain [95 %]", justify="right", no_wrap=True)
     for test in ("t", "flip", "Holm"):
         grid.add_column(f"p {test}", justify="right", no_wrap=True)
     grid.add_column("verdict")
@@ -148,19 +169,21 @@ def table(plan: Plan, setting: str, rows: Sequence[Row]) -> Table:
 def _line(plan: Plan, row: Row) -> list[str]:
     forward = row.samples.get("forward", 0) + row.samples.get("survey", 0)
     budget = f"{forward / 1000:.0f}k/{row.samples.get('backward', 0) / 1000:.0f}k"
-    accuracy = f"{100 * row.mean:.1f} ± {100 * row.deviation:.1f}"
+    scale = plan.score.scale
+    digits = ".1f" if scale == 100 else ".3g"
+    score = f"{scale * row.mean:{digits}} ± {scale * row.deviation:{digits}}"
     found = row.comparison
     if found is None:
         missing = "(baseline)" if row.curriculum == BASELINE else "too few seeds"
-        return [row.curriculum, accuracy, "", "", "", "", f"[dim]{missing}[/]", budget]
-    low, high = (100 * bound for bound in found.t_test.interval)
+        return [row.curriculum, score, "", "", "", "", f"[dim]{missing}[/]", budget]
+    low, high = (signed(scale * bound, scale) for bound in found.interval)
     verdict = str(found.verdict)
     if found.verdict == "equivalent":
-        verdict += f" within {100 * plan.margin:g}"
+        verdict += f" within {scale * found.equivalence.margin:.3g}"
     return [
         row.curriculum,
-        accuracy,
-        f"{100 * found.t_test.difference:+.1f} [{low:+.1f}, {high:+.1f}]".replace("[", r"\["),
+        score,
+        rf"{signed(scale * found.t_test.difference, scale)} \[{low}, {high}]",
         probability(found.t_test.p_value),
         probability(found.sign_flip.p_value),
         probability(found.p_holm),
@@ -179,24 +202,33 @@ def show_results(plan: Plan, summary: Mapping[str, Sequence[Row]], screen: Conso
 
     Example:
         >>> from rich.console import Console
-        >>> show_results(Plan(seeds=2), {"clean": []}, Console(quiet=True))
+        >>> plan = Plan(seeds=2, metric="accuracy", margin=0.01)
+        >>> show_results(plan, {"clean": []}, Console(quiet=True))
     """
+    metric = plan.score
+    assert plan.margin is not None
     for setting, rows in summary.items():
         screen.print()
         screen.print(table(plan, setting, rows))
         for row in rows:
             if row.comparison is not None:
-                screen.print(row.comparison.sentence(row.curriculum), markup=False)
-    family = len(plan.curricula) - 1
+                sentence = row.comparison.sentence(
+                    row.curriculum, unit=metric.unit, scale=metric.scale
+                )
+                screen.print(sentence, markup=False)
+    family, seeds = len(plan.specs) - 1, len(plan.seeds)  # type: ignore[arg-type]
+    unit = "in percent" if metric.scale == 100 else "as it is"
+    margin = f"{metric.scale * plan.margin:.3g} {'point' if metric.scale == 100 else ''}".strip()
+    fixed = " Intervals resample seeds and test items together." if plan.test is not None else ""
     screen.print()
     screen.print(
-        f"Test accuracy in percent, mean ± standard deviation over {plan.seeds} seeds; difference "
-        f"to {BASELINE} in points, paired by seed, with its 95 % interval. p: paired t-test; "
-        f"sign-flip test; t-test after Holm over the {family} curricula of a table, on which the "
-        f"verdict rests (level {plan.alpha:g}). Equivalent: two one-sided tests against "
-        f"{100 * plan.margin:g} point. A plan can show what it finds four times in five. Everyone "
-        "took the same number of steps; the checkpoint was chosen on validation data and the test "
-        "set opened once per run. Samples per run: forward (with surveys) / backward.",
+        f"Test {metric.title} {unit}, mean ± standard deviation over {seeds} seeds; gain over "
+        f"{BASELINE}, paired by seed, positive is better, with its 95 % interval.{fixed} p: paired "
+        "t-test; sign-flip test; t-test after Holm over the "
+        f"{family} curricula of a table, on which the verdict rests (level {plan.alpha:g}). "
+        f"Equivalent: two one-sided tests against {margin}. A plan can show what it finds four "
+        "times in five. The checkpoint was chosen on validation data and the test set opened once "
+        "per run. Samples per run: forward (with surveys) / backward.",
         style="dim",
         markup=False,
     )

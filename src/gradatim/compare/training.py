@@ -1,21 +1,96 @@
-"""One training run at a fixed budget: the loop a user would write, with everything counted."""
+"""One training run within a budget: the loop a user would write, with everything counted.
+
+It stands on Lightning Fabric, which chooses the device, places the model, wraps it for several
+processes and applies mixed precision, and leaves loop and loader alone. (Accelerate would rebuild
+the loader, whose batches are the curriculum's business, and starts processes from a script only.)
+"""
 
 from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
 import gradatim as gr
+from gradatim.compare.budget import Budget, Spent, cosine
 from gradatim.compare.data import Samples
-from gradatim.validation import check_count
+from gradatim.compare.objectives import Objective
+from gradatim.compare.stopwatch import Stopwatch
+from gradatim.validation import check_choice, check_count, check_number, refusal
 
-__all__ = ["Trained", "evaluate", "evaluation_steps", "train"]
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+__all__ = ["OPTIMIZERS", "REGIMES", "Trained", "Training", "predict", "train"]
+
+OPTIMIZERS = ("sgd", "adamw")
+REGIMES = ("cosine", "constant", "plateau")
+DECAYS = 2  # of the plateau regime, each by ten, before it stops early
+EVALUATION_BATCH = 1024
+
+Score = Callable[[torch.Tensor, torch.Tensor], float]
+
+
+@dataclass(frozen=True)
+class Training:
+    """How everybody is trained.
+
+    Attributes:
+        budget: what each run may spend.
+        batch_size: samples per optimizer step, over all devices; an epoch's last batch is dropped
+            if it is short, so that equal steps are equal numbers of samples.
+        optimizer: ``"sgd"`` with Nesterov momentum 0.9, or ``"adamw"``.
+        learning_rate: at the start.
+        weight_decay: of the optimizer.
+        regime: ``"cosine"`` falls to 0 over the budget, ``"constant"`` stays; ``"plateau"`` divides
+            by ten when validation has not improved for ``patience`` evaluations, twice, and
+            then stops early.
+        patience: in evaluations.
+        evaluations: on the validation part, at equal intervals of the budget.
+
+    Raises:
+        ValueError: an unknown name or a number outside its range.
+
+    Example:
+        >>> Training(Budget("steps", 100), learning_rate=0.1).regime
+        'cosine'
+    """
+
+    budget: Budget
+    batch_size: int = 64
+    optimizer: str = "sgd"
+    learning_rate: float = 0.1
+    weight_decay: float = 0.0
+    regime: str = "cosine"
+    patience: int = 3
+    evaluations: int = 20
+
+    def __post_init__(self) -> None:
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_choice("regime", self.regime, REGIMES)
+        for name in ("batch_size", "patience", "evaluations"):
+            check_count(name, getattr(self, name), at_least=1)
+        check_number("learning_rate", self.learning_rate, above=0)
+        check_number("weight_decay", self.weight_decay, at_least=0)
+
+    def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        """Build the optimizer of a model's parameters."""
+        rate, decay = self.learning_rate, self.weight_decay
+        if self.optimizer == "adamw":
+            return torch.optim.AdamW(model.parameters(), rate, weight_decay=decay)
+        return torch.optim.SGD(
+            model.parameters(), rate, momentum=0.9, nesterov=True, weight_decay=decay
+        )
+
+
+def _curve() -> dict[str, list[float]]:
+    names = ("steps", "samples", "seconds", "validation_score", "validation_loss")
+    return {name: [] for name in names}
 
 
 @dataclass
@@ -23,11 +98,17 @@ class Trained:
     """What a run did.
 
     Attributes:
-        checkpoint_step: optimizer steps after which validation was best; ``model`` is as it was.
-        curve: ``steps``, ``validation_accuracy`` and ``validation_loss``, one entry per evaluation.
+        checkpoint_step: optimizer steps after which validation was best; the model is as it was.
+        curve: ``steps``, ``samples`` (rows through the model, surveys included), ``seconds`` (of
+            training, without evaluation), ``validation_score`` and ``validation_loss``, one entry
+            per evaluation.
         epochs: per epoch ``first_step`` (steps before it) and ``samples`` (its subset's size).
         samples: rows through the model: ``forward`` and ``backward`` in training, ``survey`` in
             passes without gradient that a method asked for, ``evaluation`` on validation data.
+        seconds: by section: data, selection (planning and weighing), forward, backward (with the
+            optimizer's step), survey, evaluation.
+        steps: optimizer steps.
+        stopped_early: the plateau regime ended before the budget.
 
     Example:
         >>> Trained().samples["survey"]
@@ -35,153 +116,270 @@ class Trained:
     """
 
     checkpoint_step: int = 0
-    curve: dict[str, list[float]] = field(
-        default_factory=lambda: {"steps": [], "validation_accuracy": [], "validation_loss": []}
-    )
+    curve: dict[str, list[float]] = field(default_factory=_curve)
     epochs: list[dict[str, int]] = field(default_factory=list)
     samples: dict[str, int] = field(
         default_factory=lambda: {"forward": 0, "backward": 0, "survey": 0, "evaluation": 0}
     )
+    seconds: dict[str, float] = field(default_factory=dict)
+    steps: int = 0
+    stopped_early: bool = False
 
 
-def evaluation_steps(steps: int, evaluations: int) -> list[int]:
-    """Spread evaluations over a run: the same steps for every curriculum, the last one included.
-
-    Args:
-        steps: the budget, at least 1.
-        evaluations: how many; no more than ``steps`` are made.
-
-    Returns:
-        Distinct ascending steps.
-
-    Raises:
-        ValueError: a number below 1.
-
-    Example:
-        >>> evaluation_steps(10, 4)
-        [3, 5, 8, 10]
-        >>> evaluation_steps(2, 4)
-        [1, 2]
-    """
-    check_count("steps", steps, at_least=1)
-    count = min(steps, check_count("evaluations", evaluations, at_least=1))
-    return [math.ceil(steps * number / count) for number in range(1, count + 1)]
-
-
-def evaluate(model: nn.Module, samples: Samples) -> tuple[float, float, torch.Tensor]:
-    """Predict a data set at once, in eval mode and without gradient.
+def predict(
+    model: nn.Module, samples: Samples, objective: Objective, device: torch.device
+) -> tuple[torch.Tensor, float]:
+    """Predict a data set in eval mode and without gradient.
 
     Args:
-        model: from features to logits; its mode is as before afterwards.
-        samples: small enough for one batch.
+        model: from features to outputs; its mode is as before afterwards.
+        samples: what to predict.
+        objective: of the task.
+        device: where the model is.
 
     Returns:
-        Accuracy in [0, 1], mean cross-entropy, and the predicted classes, int64 (N,).
+        Outputs (N, ...) on the CPU, in the user's units, and the mean loss.
 
     Example:
         >>> samples = Samples(torch.tensor([[2.0, 0.0], [0.0, 2.0]]), torch.tensor([0, 0]))
-        >>> evaluate(nn.Identity(), samples)[0]
-        0.5
+        >>> outputs, loss = predict(
+        ...     nn.Identity(), samples, Objective("classification"), torch.device("cpu"))
+        >>> outputs.argmax(1).tolist(), round(loss, 4)
+        ([0, 1], 1.1269)
     """
     mode = model.training
     model.eval()
+    outputs: list[torch.Tensor] = []
+    total = torch.zeros((), dtype=torch.float64)
     with torch.no_grad():
-        logits = model(samples.features)
+        for start in range(0, len(samples), EVALUATION_BATCH):
+            part = slice(start, start + EVALUATION_BATCH)
+            found = model(samples.features[part].to(device)).float()
+            total += objective.losses(found, samples.labels[part].to(device)).double().sum().cpu()
+            outputs.append(found.cpu())
     model.train(mode)
-    predictions = logits.argmax(1)
-    accuracy = int((predictions == samples.labels).sum()) / len(samples)
-    return accuracy, float(F.cross_entropy(logits, samples.labels)), predictions
+    return objective.in_units(torch.cat(outputs)), float(total / len(samples))
 
 
 def train(
+    fabric: Fabric,
     model: nn.Module,
     method: gr.Method,
     training: Samples,
     validation: Samples,
+    settings: Training,
     *,
-    steps: int,
-    batch_size: int,
-    learning_rate: float,
-    evaluations: int,
+    objective: Objective,
+    score: Score,
     seed: int,
+    prepared: float = 0.0,
+    report: Callable[[dict[str, float], int], None] | None = None,
 ) -> Trained:
-    """Train for exactly ``steps`` optimizer steps and return to the best checkpoint.
+    """Train until the budget is spent, and return to the best checkpoint.
 
-    The learning rate falls along a cosine over the whole budget, whatever the curriculum makes of
-    epochs: a small subset means short epochs, and more of them. The checkpoint is the one with the
-    best validation accuracy, then the lowest validation loss, then the earliest.
+    The learning rate falls over the whole budget, whatever the curriculum makes of epochs: a small
+    subset means short epochs, and more of them. The checkpoint is the one with the best validation
+    score, then the lowest validation loss, then the earliest.
 
     Args:
+        fabric: places the model and takes the backward pass.
         model: changed in place; ends at the checkpoint.
         method: what decides the epochs; new, since it keeps state.
         training: what it decides about.
         validation: judges checkpoints; the method never sees it.
-        steps: the budget, at least 1.
-        batch_size: samples per step; short last batches are dropped.
-        learning_rate: at the start.
-        evaluations: on validation data, at equal intervals.
+        settings: budget and hyperparameters.
+        objective: losses of the task.
+        score: ``score(outputs, targets)``, higher is better.
         seed: of the curriculum.
+        prepared: seconds that the method's preparation took, which a budget of seconds pays.
+        report: called with numbers and the step after every evaluation, for a logger.
 
     Returns:
-        Curves, epochs and counts.
+        Curves, epochs, counts and seconds.
 
     Raises:
-        ValueError: a parameter outside its range, or losses that are not finite.
+        ValueError: losses that are not finite.
+        RuntimeError: an epoch of fewer samples than a batch.
 
     Example:
+        >>> from lightning_fabric import Fabric
         >>> features = torch.tensor([[-1.0], [1.0]]).repeat(8, 1)
         >>> samples = Samples(features, (features[:, 0] > 0).long())
-        >>> model = nn.Linear(1, 2)
-        >>> done = train(model, gr.Uniform(), samples, samples, steps=20, batch_size=8,
-        ...              learning_rate=1.0, evaluations=2, seed=0)
-        >>> done.curve["validation_accuracy"][-1], done.samples["backward"], len(done.epochs)
+        >>> settings = Training(Budget("steps", 20), batch_size=8, learning_rate=1, evaluations=2)
+        >>> def accuracy(outputs, targets):
+        ...     return float((outputs.argmax(1) == targets).float().mean())
+        >>> done = train(
+        ...     Fabric(accelerator="cpu", devices=1), nn.Linear(1, 2), gr.Uniform(), samples,
+        ...     samples, settings, objective=Objective("classification"), score=accuracy, seed=0)
+        >>> done.curve["validation_score"][-1], done.samples["backward"], len(done.epochs)
         (1.0, 160, 10)
     """
-    due = set(evaluation_steps(steps, evaluations))
-    curriculum = gr.Curriculum(method, seed=seed)
-    loader = curriculum.loader(training, batch_size=batch_size, drop_last=True)
-    optimizer = torch.optim.SGD(model.parameters(), learning_rate, momentum=0.9, nesterov=True)
-    scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    curriculum.attach(model=model, optimizer=optimizer)
-    done = Trained()
-    best: tuple[float, float] | None = None
-    weights: dict[str, Any] = {}
+    run = _Run(fabric, model, method, training, validation, settings, objective, score, seed)
+    run.prepared, run.report = prepared, report
+    return run.train()
 
-    def look(batch: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-        features, labels = batch
-        done.samples["survey"] += len(labels)
-        logits = model(features)
-        losses = F.cross_entropy(logits, labels, reduction="none")
-        return {"losses": losses, "logits": logits, "targets": labels}
 
-    step = 0
-    while step < steps:
-        if curriculum.survey_due:
-            curriculum.survey(training, look, batch_size=1024)
-        subset = int(curriculum.metrics()["subset_size"])
-        done.epochs.append({"first_step": step, "samples": subset})
-        for features, labels in loader:
-            logits = model(features)
-            losses = curriculum.criterion(logits, labels)
-            loss = curriculum(losses, logits=logits, targets=labels)
-            loss.backward()
-            optimizer.step()
-            scheduler.step()
-            optimizer.zero_grad()
-            done.samples["forward"] += len(labels)
-            done.samples["backward"] += len(labels)
-            step += 1
-            if step in due:
-                accuracy, validation_loss, _ = evaluate(model, validation)
-                done.samples["evaluation"] += len(validation)
-                done.curve["steps"].append(step)
-                done.curve["validation_accuracy"].append(accuracy)
-                done.curve["validation_loss"].append(validation_loss)
-                if best is None or (accuracy, -validation_loss) > best:
-                    best, done.checkpoint_step = (accuracy, -validation_loss), step
-                    weights = copy.deepcopy(model.state_dict())
-            if step == steps:
-                break
-    curriculum.detach()
-    model.load_state_dict(weights)
-    return done
+class _Run:
+    """The state of one call of `train`."""
+
+    def __init__(
+        self,
+        fabric: Fabric,
+        model: nn.Module,
+        method: gr.Method,
+        training: Samples,
+        validation: Samples,
+        settings: Training,
+        objective: Objective,
+        score: Score,
+        seed: int,
+    ) -> None:
+        self.fabric, self.settings, self.objective = fabric, settings, objective
+        self.training, self.validation = training, validation
+        self.score = score
+        self.report: Callable[[dict[str, float], int], None] | None = None
+        self.prepared = 0.0
+        optimizer = settings.make_optimizer(model)
+        self.curriculum = gr.Curriculum(method, seed=seed, criterion=objective.losses)
+        if settings.batch_size % fabric.world_size:
+            rule = f"a multiple of the {fabric.world_size} devices"
+            raise refusal("batch_size", rule, settings.batch_size)
+        self.loader = self.curriculum.loader(
+            training, batch_size=settings.batch_size // fabric.world_size, drop_last=True
+        )
+        self.curriculum.attach(model=model, optimizer=optimizer)
+        self.bare = model  # without Fabric's and DDP's wrappers
+        self.model, self.optimizer = fabric.setup(model, optimizer)
+        self.device = fabric.device
+        self.watch = Stopwatch(self.device)
+        self.done, self.spent = Trained(), Spent()
+        self.factor = 1.0  # of the plateau regime
+        self.marks = self.waited = self.decays = 0
+        self.best: tuple[float, float] | None = None
+        self.weights: dict[str, Any] = {}
+        self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: self.rate_factor())
+
+    def rate_factor(self) -> float:
+        """What the regime makes of the learning rate now."""
+        if self.settings.regime == "cosine":
+            return cosine(self.progress())
+        return self.factor
+
+    def progress(self) -> float:
+        """How much of the budget is used up; the same on every rank."""
+        if self.settings.budget.kind != "seconds":
+            return self.settings.budget.progress(self.spent)
+        seconds = self.watch.read()
+        trained = sum(v for name, v in seconds.items() if name != "evaluation")
+        self.spent.seconds = self.prepared + trained
+        found = self.settings.budget.progress(self.spent)
+        return found if self.fabric.world_size == 1 else self.fabric.broadcast(found)
+
+    def train(self) -> Trained:
+        ended = False
+        while not ended:
+            ended = self.epoch()
+        self.curriculum.detach()
+        self.bare.load_state_dict(self.weights)
+        self.done.steps = self.spent.steps
+        self.done.seconds = {name: round(s, 4) for name, s in self.watch.read().items()}
+        return self.done
+
+    def epoch(self) -> bool:
+        """Train one epoch of the curriculum; whether the run is over."""
+        if self.curriculum.survey_due:
+            with self.watch("survey"):
+                self.curriculum.survey(self.training, self.look, batch_size=EVALUATION_BATCH)
+        with self.watch("selection"):
+            subset = int(self.curriculum.metrics()["subset_size"])
+        batches, begun = len(self.loader), self.spent.epochs
+        self.done.epochs.append({"first_step": self.spent.steps, "samples": subset})
+        iterator = iter(self.loader)
+        for number in range(1, batches + 1):
+            with self.watch("data"):
+                features, targets = (self.fabric.to_device(part) for part in next(iterator))
+            self.step(features, targets)
+            self.spent.epochs = begun + number / batches
+            if self.after_step():
+                return True
+        return False
+
+    def step(self, features: torch.Tensor, targets: torch.Tensor) -> None:
+        """Train on one batch."""
+        with self.watch("forward"):
+            outputs = self.model(features)
+            losses = self.curriculum.criterion(outputs, targets)
+        with self.watch("selection"):
+            loss = self.curriculum(losses, logits=outputs, targets=targets)
+        with self.watch("backward"):
+            self.fabric.backward(loss)
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        rows = len(targets) * self.fabric.world_size
+        self.spent.steps += 1
+        self.spent.forward += rows
+        self.done.samples["forward"] += rows
+        self.done.samples["backward"] += rows
+
+    def after_step(self) -> bool:
+        """Move the learning rate, evaluate where it is due; whether the run is over."""
+        progress = self.progress()
+        if self.settings.regime == "cosine":
+            self.scheduler.step()
+        # A step may pass several marks of a short budget: one evaluation stands for all.
+        due = math.floor(progress * self.settings.evaluations + 1e-9)
+        if due > self.marks:
+            self.marks = due
+            self.evaluate()
+            if self.settings.regime == "plateau" and self.plateau():
+                self.done.stopped_early = progress < 1
+                return True
+        return progress >= 1
+
+    def evaluate(self) -> None:
+        """Score the validation part, keep the best checkpoint."""
+        with self.watch("evaluation"):
+            outputs, loss = predict(self.bare, self.validation, self.objective, self.device)
+            score = self.score(outputs, self.validation.labels)
+        self.done.samples["evaluation"] += len(self.validation)
+        seconds = self.watch.read()
+        trained = sum(value for name, value in seconds.items() if name != "evaluation")
+        now = {
+            "steps": self.spent.steps,
+            "samples": self.spent.forward + self.spent.survey,
+            "seconds": round(trained, 4),
+            "validation_score": score,
+            "validation_loss": loss,
+        }
+        for name, value in now.items():
+            self.done.curve[name].append(value)
+        self.waited += 1
+        if self.best is None or (score, -loss) > self.best:
+            self.best, self.done.checkpoint_step = (score, -loss), self.spent.steps
+            self.weights = copy.deepcopy(self.bare.state_dict())
+            self.waited = 0
+        if self.report is not None:
+            self.report({**now, "learning_rate": self.rate_factor()}, self.spent.steps)
+
+    def plateau(self) -> bool:
+        """Divide the learning rate by ten where validation stands still; whether to stop."""
+        if self.waited < self.settings.patience:
+            return False
+        if self.decays == DECAYS:
+            return True
+        self.decays += 1
+        self.factor /= 10
+        self.waited = 0
+        self.scheduler.step()
+        return False
+
+    def look(self, batch: list[torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Losses of a batch that a method surveys."""
+        features, targets = (self.fabric.to_device(part) for part in batch)
+        rows = len(targets) * self.fabric.world_size
+        self.spent.survey += rows
+        self.done.samples["survey"] += rows
+        with self.fabric.autocast():
+            outputs = self.bare(features).float()
+        losses = self.objective.losses(outputs, targets)
+        return {"losses": losses, "logits": outputs, "targets": targets}

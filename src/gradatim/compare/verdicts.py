@@ -19,7 +19,7 @@ from gradatim.compare.statistics import (
 )
 from gradatim.validation import check_number
 
-__all__ = ["Comparison", "Verdict", "judge", "probability"]
+__all__ = ["Comparison", "Verdict", "judge", "probability", "signed"]
 
 Verdict: TypeAlias = Literal["helps", "hurts", "equivalent", "not enough evidence"]
 
@@ -29,7 +29,8 @@ class Comparison:
     """One curriculum against plain training, with all that its verdict rests on.
 
     Attributes:
-        verdict: "helps" or "hurts" if the t-test's p-value after Holm is below alpha; else
+        verdict: "helps" or "hurts" if the t-test's p-value after Holm is below alpha (and, where
+            all seeds share one test set, the interval over seeds and items leaves out 0); else
             "equivalent" if both one-sided tests are below alpha; else "not enough evidence".
         t_test: the primary test, unadjusted.
         p_holm: its p-value adjusted for the family.
@@ -37,6 +38,8 @@ class Comparison:
         equivalence: two one-sided tests against the margin.
         detectable: smallest true difference that this plan finds with power .8, given the spread
             seen here and the strictest level that Holm can ask for (alpha / family size).
+        item_interval: 95 % interval of the difference that resamples seeds and test items
+            together, where all seeds share one test set.
 
     Example:
         >>> better = judge({"new": ([3.0, 5.0, 7.1], [2.0, 4.1, 6.0])}, alpha=0.05, margin=0.1)
@@ -50,6 +53,7 @@ class Comparison:
     sign_flip: SignFlipTest
     equivalence: EquivalenceTest
     detectable: float
+    item_interval: tuple[float, float] | None = None
 
     def sentence(self, name: str, *, unit: str = "points", scale: float = 100) -> str:
         """Say the verdict in one sentence.
@@ -68,17 +72,45 @@ class Comparison:
             >>> print(judge(pairs, alpha=0.05, margin=0.01)["new"].sentence("new"))
             new: not enough evidence: +3.3 points, from -11.0 to +17.7; this plan can show 18.8.
         """
-        low, high = (scale * bound for bound in self.t_test.interval)
-        size = f"{scale * self.t_test.difference:+.1f} {unit}, from {low:+.1f} to {high:+.1f}"
+        low, high = (signed(scale * bound, scale) for bound in self.interval)
+        gain = signed(scale * self.t_test.difference, scale)
+        size = f"{gain} {unit}".rstrip() + f", from {low} to {high}"
         if self.verdict in ("helps", "hurts"):
             p = f"= {probability(self.p_holm)}".replace("= <", "< ")
             return f"{name} {self.verdict}: {size} (p {p} after Holm)."
         if self.verdict == "equivalent":
-            margin = f"{scale * self.equivalence.margin:g}"
-            within = f"{margin} {unit.rstrip('s') if margin == '1' else unit}"
+            margin = f"{scale * self.equivalence.margin:.3g}"
+            within = f"{margin} {unit.rstrip('s') if margin == '1' else unit}".rstrip()
             return f"{name} is equivalent within {within}: {size}."
-        found = f"{scale * self.detectable:.1f}"
+        if self.t_test.deviation == 0:
+            pairs = self.t_test.pairs
+            return (
+                f"{name}: not enough evidence: all {pairs} pairs differ by {gain} {unit}".rstrip()
+                + (", which leaves nothing to judge chance by.")
+            )
+        found = signed(scale * self.detectable, scale).lstrip("+")
         return f"{name}: not enough evidence: {size}; this plan can show {found}."
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The interval to show: over seeds and items where both were drawn, else over seeds."""
+        return self.t_test.interval if self.item_interval is None else self.item_interval
+
+
+def signed(value: float, scale: float) -> str:
+    """Write a difference: percent with one digit, other units with three significant ones.
+
+    Args:
+        value: already scaled.
+        scale: by which it was; 100 for points.
+
+    Example:
+        >>> signed(1.26, 100), signed(0.01234, 1), signed(1234.5, 1)
+        ('+1.3', '+0.0123', '+1,234')
+    """
+    if scale == 100 or abs(value) >= 100:
+        return f"{value:+,.1f}" if scale == 100 else f"{value:+,.0f}"
+    return f"{value:+.3g}"
 
 
 def probability(p: float) -> str:
@@ -100,7 +132,11 @@ def probability(p: float) -> str:
 
 
 def judge(
-    pairs: Mapping[str, tuple[Values, Values]], *, alpha: float, margin: float
+    pairs: Mapping[str, tuple[Values, Values]],
+    *,
+    alpha: float,
+    margin: float,
+    intervals: Mapping[str, tuple[float, float]] | None = None,
 ) -> dict[str, Comparison]:
     """Compare each curriculum with plain training; the family is what is handed over together.
 
@@ -113,6 +149,9 @@ def judge(
             n at least 2; higher scores are better.
         alpha: family-wise level of "helps" and "hurts", in (0, 0.5).
         margin: the largest difference that does not matter, in the unit of the scores.
+        intervals: by curriculum, an interval that also counts the chance of the test items, where
+            all seeds share one test set; "helps" and "hurts" must leave out 0 there too. Seeds on
+            one small test set alone find differences that belong to its items.
 
     Returns:
         A comparison per curriculum, in the order given.
@@ -129,7 +168,9 @@ def judge(
     t_tests = {name: paired_t_test(a, b) for name, (a, b) in pairs.items()}
     adjusted = holm([test.p_value for test in t_tests.values()])
     return {
-        name: _comparison(t_tests[name], float(p), a, b, alpha, margin, len(pairs))
+        name: _comparison(
+            t_tests[name], float(p), a, b, alpha, margin, len(pairs), (intervals or {}).get(name)
+        )
         for (name, (a, b)), p in zip(pairs.items(), adjusted, strict=True)
     }
 
@@ -142,12 +183,13 @@ def _comparison(
     alpha: float,
     margin: float,
     family: int,
+    items: tuple[float, float] | None,
 ) -> Comparison:
     equivalence = equivalence_test(a, b, margin=margin, alpha=alpha)
     verdict: Verdict = "not enough evidence"
-    if p_holm < alpha:
+    if p_holm < alpha and (items is None or not items[0] <= 0 <= items[1]):
         verdict = "helps" if t_test.difference > 0 else "hurts"
     elif equivalence.p_value < alpha:
         verdict = "equivalent"
     detectable = minimum_detectable_difference(t_test.deviation, t_test.pairs, alpha=alpha / family)
-    return Comparison(verdict, t_test, p_holm, sign_flip_test(a, b), equivalence, detectable)
+    return Comparison(verdict, t_test, p_holm, sign_flip_test(a, b), equivalence, detectable, items)

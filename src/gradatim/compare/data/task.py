@@ -1,0 +1,249 @@
+"""A task: one data set, split for one seed, put under one stress, ready to train on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from gradatim.compare.data.loading import Loaded
+from gradatim.compare.data.rows import PARTS
+from gradatim.compare.data.splits import apportion, cut, draw_stratified, strata
+from gradatim.compare.data.stress import Stress
+from gradatim.compare.data.tables import Table
+from gradatim.compare.data.texts import Texts
+from gradatim.validation import check_count, refusal
+
+__all__ = ["Samples", "Task", "make_task"]
+
+EncodeTexts = Callable[[list[str], list[str] | None], torch.Tensor]
+
+
+class Samples(Dataset):
+    """Features and labels in memory, as any user's data set: item i is one pair.
+
+    Args:
+        features: (N, ...), of any dtype.
+        labels: (N,) or (N, L).
+
+    Example:
+        >>> samples = Samples(torch.zeros(3, 2), torch.tensor([0, 1, 0]))
+        >>> len(samples), int(samples[1][1])
+        (3, 1)
+    """
+
+    def __init__(self, features: torch.Tensor, labels: torch.Tensor) -> None:
+        if len(features) != len(labels):
+            raise refusal("labels", f"one per sample: {len(features)} of them", len(labels))
+        self.features, self.labels = features, labels
+
+    def __len__(self) -> int:
+        """Count the samples."""
+        return len(self.labels)
+
+    def __getitem__(self, position: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return one sample's features and label."""
+        return self.features[position], self.labels[position]
+
+    def __getitems__(self, positions: list[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return several samples: two look-ups instead of two per sample."""
+        index = torch.tensor(positions)
+        return list(zip(self.features[index], self.labels[index], strict=True))
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One data set, split for one seed, in one setting.
+
+    Attributes:
+        training: what a curriculum sees, as the stress left it.
+        validation: chooses the checkpoint; labels untouched.
+        test: opened once per run; labels untouched.
+        outputs: number of classes, labels or targets.
+        corrupted: bool (training size,), which training labels are wrong. Recorded, never shown
+            to a method.
+        kind: classification (labels int64 (N,)), multilabel (float32 (N, L)) or regression
+            (float32 (N,) or (N, T), in the data's own units).
+        modality: table (features float32 (N, F)), image (uint8 (N, C, H, W)), spectrogram
+            (float32 (N, 1, M, T)) or text (int64 (N, L), 0 padding, 1 unknown).
+        label_names: of the classes, labels or targets.
+        tokens: number of token ids, or None where there are no texts of our own encoding.
+        texts: training texts, or None.
+        facts: sizes, class counts, guesses and the stress, of plain values.
+
+    Example:
+        >>> from gradatim.compare.data import digits
+        >>> task = digits("noisy", seed=0)
+        >>> len(task.training), len(task.validation), len(task.test), int(task.corrupted.sum())
+        (1078, 359, 360, 323)
+    """
+
+    training: Samples
+    validation: Samples
+    test: Samples
+    outputs: int
+    corrupted: torch.Tensor
+    kind: str = "classification"
+    modality: str = "table"
+    label_names: tuple[str, ...] = ()
+    tokens: int | None = None
+    texts: tuple[str, ...] | None = None
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def classes(self) -> int:
+        """The number of outputs, by the name it has for classification."""
+        return self.outputs
+
+    @property
+    def flipped(self) -> torch.Tensor:
+        """Which training labels are wrong, by the name it has for classification."""
+        return self.corrupted
+
+
+def make_task(
+    loaded: Loaded, stress: Stress, *, seed: int, encode_texts: EncodeTexts | None = None
+) -> Task:
+    """Split a data set for a seed and put its training part under a stress.
+
+    Classes keep their shares in all parts drawn; a single regression target is drawn from ten
+    equally full bins. Whatever is fitted (means, medians, categories, word frequencies) is fitted
+    on the training samples that the stress leaves, for this seed alone.
+
+    Args:
+        loaded: from `load`.
+        stress: what is done to the training part.
+        seed: at least 0; of the split and of the stress. The same seed gives the same task.
+        encode_texts: turns texts and second texts (or None) into int64 (N, L), in place of words
+            by frequency; as a pretrained model's tokenizer does.
+
+    Returns:
+        The task.
+
+    Raises:
+        ValueError: the stress does not fit the kind of task, or too few samples are left.
+
+    Example:
+        >>> from gradatim.compare.data import Source, Stress, load, make_task
+        >>> task = make_task(load(Source("wine")), Stress(train_fraction=0.5), seed=0)
+        >>> task.facts["sizes"], task.facts["training_counts"]
+        ({'training': 53, 'validation': 36, 'test': 36}, {'class_0': 18, 'class_1': 21, ...})
+    """
+    check_count("seed", seed)
+    stress.check(loaded.kind)
+    parts = _split(loaded, seed)
+    known = parts["training"]
+    kept = known[stress.keep(loaded.kind, loaded.targets[known], seed=seed)]
+    parts["training"] = kept
+    features, tokens = _features(loaded, parts, encode_texts)
+    labels = {part: torch.from_numpy(loaded.targets[at]) for part, at in parts.items()}
+    outputs = len(loaded.label_names)
+    before = labels["training"]
+    labels["training"], corrupted = stress.corrupt(loaded.kind, before, classes=outputs, seed=seed)
+    samples = {part: Samples(features[part], labels[part]) for part in parts}
+    facts = dict(loaded.facts)
+    facts["sizes"] = {part: len(at) for part, at in parts.items()}
+    facts["drawn_parts"] = [part for part in parts if part not in loaded.parts]
+    if loaded.kind != "regression":
+        given = labels["training"]
+        counts = given.sum(0) if given.ndim == 2 else torch.bincount(given, minlength=outputs)
+        counted = counts.long().tolist()
+        facts["training_counts"] = dict(zip(loaded.label_names, counted, strict=True))
+    facts["stress"] = {**stress.record(), "corrupted": int(corrupted.sum())}
+    texts = None
+    if isinstance(loaded.inputs, Texts):
+        texts = tuple(loaded.inputs.joined(int(i)) for i in kept)
+    return Task(
+        **samples,
+        outputs=outputs,
+        corrupted=corrupted,
+        kind=loaded.kind,
+        modality=loaded.modality,
+        label_names=loaded.label_names,
+        tokens=tokens,
+        texts=texts,
+        facts=facts,
+    )
+
+
+def _groups(loaded: Loaded, positions: np.ndarray) -> np.ndarray:
+    """Number the groups whose shares the parts keep, for all samples; one group is no group."""
+    if loaded.kind == "classification":
+        return loaded.targets
+    groups = np.zeros(len(loaded.targets), np.int64)
+    bins = strata(loaded.targets[positions]) if loaded.kind == "regression" else None
+    if bins is not None:
+        groups[positions] = bins
+    return groups
+
+
+def _split(loaded: Loaded, seed: int) -> dict[str, np.ndarray]:
+    parts = _limited(loaded, seed)
+    shares: dict[str, float] = dict(zip(PARTS, loaded.source.split, strict=True))
+    training, rest = parts["training"], [part for part in shares if part not in parts]
+    if rest:
+        wanted = shares["training"] + sum(shares[part] for part in rest)
+        share = round(shares["training"] / wanted, 9)  # 0.6 / 0.8 is three quarters
+        groups = _groups(loaded, training)
+        known = groups[training]
+        training, held_out = cut(training, known, share, seed=seed, at_least=1)
+        parts["training"] = training
+        if len(rest) == 2:
+            half = round(shares["validation"] / (shares["validation"] + shares["test"]), 9)
+            drawn = cut(held_out, groups[held_out], half, seed=seed)
+            parts["validation"], parts["test"] = drawn
+        else:
+            parts[rest[0]] = held_out
+    return {part: parts[part] for part in shares}
+
+
+def _limited(loaded: Loaded, seed: int) -> dict[str, np.ndarray]:
+    parts, limit = dict(loaded.parts), loaded.source.limit
+    total = sum(map(len, parts.values()))
+    if limit is None or limit >= total:
+        return parts
+    generator = np.random.default_rng([seed, 4])
+    sizes = apportion(np.array([len(at) for at in parts.values()]), limit)
+    for (part, positions), size in zip(parts.items(), sizes, strict=True):
+        groups = np.zeros(len(positions), np.int64)
+        if loaded.kind == "classification":
+            groups = loaded.targets[positions]
+        least = 2 if part == "training" else 0
+        counts = apportion(np.bincount(groups), int(size), at_least=least)
+        parts[part] = positions[draw_stratified(groups, counts, generator=generator)]
+    return parts
+
+
+def _features(
+    loaded: Loaded, parts: dict[str, np.ndarray], encode_texts: EncodeTexts | None
+) -> tuple[dict[str, torch.Tensor], int | None]:
+    inputs, tokens = loaded.inputs, None
+    if isinstance(inputs, Texts) and encode_texts is not None:
+        return _encoded(inputs, parts, encode_texts), None
+    if isinstance(inputs, Table):
+        values = inputs.features(parts["training"])
+    elif isinstance(inputs, Texts):
+        values, tokens = inputs.features(parts["training"])
+    else:
+        values = inputs
+    return {part: torch.from_numpy(values[at]) for part, at in parts.items()}, tokens
+
+
+def _encoded(
+    texts: Texts, parts: dict[str, np.ndarray], encode_texts: EncodeTexts
+) -> dict[str, torch.Tensor]:
+    """Encode all parts at once, so that they are padded alike."""
+    order = np.concatenate(list(parts.values())).tolist()
+    second = None if texts.second is None else [texts.second[i] for i in order]
+    encoded = encode_texts([texts.first[i] for i in order], second)
+    rule = f"a function that returns an int64 tensor of shape ({len(order)}, L)"
+    if not isinstance(encoded, torch.Tensor):
+        raise TypeError(str(refusal("encode_texts", rule, type(encoded).__name__)))
+    if encoded.ndim != 2 or len(encoded) != len(order) or encoded.dtype != torch.int64:
+        raise refusal("encode_texts", rule, encoded)
+    cuts = encoded.split([len(at) for at in parts.values()])
+    return dict(zip(parts, cuts, strict=True))

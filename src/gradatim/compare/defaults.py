@@ -1,0 +1,126 @@
+"""What a plan leaves open, chosen by the data: model family, metric, optimizer, batch size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from gradatim.compare.curricula import check_all
+from gradatim.compare.data import load, make_task
+from gradatim.compare.metrics import METRICS, PRIMARY
+from gradatim.compare.plan import Plan
+from gradatim.validation import refusal
+
+__all__ = ["RECIPES", "Recipe", "resolve"]
+
+SMALLEST_BATCH = 8
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Hyperparameters that train the default model of a modality well on its own.
+
+    Attributes:
+        optimizer, learning_rate, weight_decay, batch_size: see `Training`.
+        epochs: of plain training.
+
+    Example:
+        >>> RECIPES["table"].batch_size
+        64
+    """
+
+    optimizer: str
+    learning_rate: float
+    weight_decay: float
+    batch_size: int
+    epochs: int
+
+
+RECIPES = {
+    "table": Recipe("sgd", 0.15, 0.0, 64, 20),
+    # Squared errors have no bound: large steps on a rare target would never come back.
+    "table, regression": Recipe("adamw", 5e-3, 1e-2, 64, 40),
+    "image": Recipe("sgd", 0.05, 5e-4, 128, 10),
+    "spectrogram": Recipe("adamw", 2e-3, 1e-2, 32, 30),
+    "text": Recipe("adamw", 2e-3, 1e-2, 64, 8),
+    "transformer": Recipe("adamw", 5e-5, 1e-2, 32, 3),
+}
+
+
+def resolve(plan: Plan) -> tuple[Plan, dict[str, Any]]:
+    """Look at the data once, and fill in what the plan leaves open.
+
+    Args:
+        plan: as it was asked for.
+
+    Returns:
+        A plan without gaps, and facts about the task for the report, one entry per setting.
+
+    Raises:
+        ValueError: data that cannot be used, or choices that do not fit them.
+
+    Example:
+        >>> plan, facts = resolve(Plan())
+        >>> plan.metric, plan.batch_size, plan.epochs, sorted(facts)
+        ('accuracy', 64, 20, ['clean', 'noise-0.3'])
+    """
+    check_all(plan.specs)  # a misspelt name should not wait for the data
+    loaded = load(plan.source)
+    first = plan.seeds[0]  # type: ignore[index]
+    tasks = {slug: make_task(loaded, stress, seed=first) for slug, stress in plan.settings.items()}
+    task = next(iter(tasks.values()))
+    family = task.modality
+    if task.modality == "text" and plan.model != "default" and ":" not in plan.model:
+        family = "transformer"
+    recipe = RECIPES.get(f"{family}, {task.kind}", RECIPES[family])
+    smallest = min(len(each.training) for each in tasks.values())
+    metric = plan.metric or PRIMARY[task.kind]
+    if task.kind not in METRICS[metric].kinds:
+        known = ", ".join(name for name, entry in METRICS.items() if task.kind in entry.kinds)
+        raise refusal("metric", f"one for {task.kind}: {known}", repr(metric))
+    chosen = {
+        "metric": metric,
+        "batch_size": _batch_size(recipe.batch_size, smallest, plan.devices),
+        "epochs": recipe.epochs,
+        "optimizer": recipe.optimizer,
+        "learning_rate": recipe.learning_rate,
+        "weight_decay": recipe.weight_decay,
+        "margin": _margin(metric, task.training.labels),
+        "device": _device() if plan.device == "auto" else plan.device,
+    }
+    open_entries = {
+        name: value for name, value in chosen.items() if getattr(plan, name) in (None, "auto")
+    }
+    # In the spelling of `gradatim methods`, so that the same plan is the same plan.
+    specs = check_all(plan.specs, kind=task.kind, modality=task.modality)
+    resolved = plan.with_values(curricula=tuple(map(str, specs)), **open_entries)
+    assert resolved.batch_size is not None
+    if resolved.batch_size > smallest:
+        cause = "Every epoch would be empty."
+        rule = f"at most the training part's size, {smallest}"
+        raise refusal("batch_size", rule, resolved.batch_size, cause)
+    return resolved, {slug: each.facts for slug, each in tasks.items()}
+
+
+def _batch_size(usual: int, training: int, devices: int) -> int:
+    """Halve the usual size until an epoch has a dozen steps; a curriculum may start with half."""
+    size = usual
+    while size > SMALLEST_BATCH and 12 * size > training:
+        size //= 2
+    return max(size // devices, 1) * devices
+
+
+def _margin(metric: str, targets: torch.Tensor) -> float:
+    """One point; for errors in the user's units, a fiftieth of the targets' deviation."""
+    if metric in ("rmse", "mae"):
+        return float(f"{0.02 * float(targets.double().std()):.2g}")
+    return 0.01
+
+
+def _device() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    mps = getattr(torch.backends, "mps", None)
+    return "mps" if mps is not None and mps.is_available() else "cpu"

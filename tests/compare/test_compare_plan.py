@@ -1,0 +1,253 @@
+import json
+import math
+import tomllib
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gradatim.compare.budget import BUDGETS, Budget, Spent, cosine
+from gradatim.compare.defaults import resolve
+from gradatim.compare.objectives import Objective
+from gradatim.compare.plan import Cell, Plan, slug_of
+
+# ---------------------------------------------------------------- budgets
+
+
+@pytest.mark.parametrize(
+    ("kind", "progress"),
+    [("steps", 0.3), ("samples", 0.5), ("epochs", 0.25), ("seconds", 0.75)],
+)
+def test_progress_counts_what_the_budget_is_made_of(kind, progress):
+    spent = Spent(steps=3, forward=4, survey=1, epochs=2.5, seconds=7.5)
+    assert Budget(kind, 10).progress(spent) == pytest.approx(progress)
+
+
+@given(st.sampled_from(BUDGETS), st.floats(0.5, 1e6), st.integers(0, 10**7))
+def test_progress_stays_in_its_range(kind, amount, used):
+    spent = Spent(used, used, used, float(used), float(used))
+    assert 0 <= Budget(kind, amount).progress(spent) <= 1
+
+
+def test_the_cosine_by_hand():
+    assert cosine(0) == 1
+    assert cosine(1 / 3) == pytest.approx(0.75)  # cos 60 degrees is one half
+    assert cosine(1) == pytest.approx(0)
+
+
+@pytest.mark.parametrize("bad", [("hours", 1), ("steps", 0), ("steps", math.nan), ("seconds", -1)])
+def test_impossible_budgets_are_refused(bad):
+    with pytest.raises(ValueError, match="must be"):
+        Budget(*bad)
+
+
+# ---------------------------------------------------------------- objectives
+
+
+def test_losses_by_hand():
+    half = math.log(2)
+    logits, zeros = torch.zeros(2, 2), torch.zeros(2, dtype=torch.int64)
+    assert Objective("classification").losses(logits, zeros).tolist() == pytest.approx([half] * 2)
+    several = Objective("multilabel").losses(logits, torch.tensor([[1.0, 0], [1, 1]]))
+    assert several.tolist() == pytest.approx([half] * 2)
+    # Targets 1, 3 have mean 2 and deviation sqrt 2; 3 stands at 1 / sqrt 2.
+    objective = Objective.of("regression", torch.tensor([1.0, 3.0]))
+    one = objective.losses(torch.tensor([[0.0], [0.0]]), torch.tensor([3.0, 2.0]))
+    assert one.tolist() == pytest.approx([0.5, 0.0])
+    assert objective.in_units(torch.tensor([[1.0]])).item() == pytest.approx(2 + math.sqrt(2))
+
+
+def test_several_targets_are_standardised_one_by_one():
+    targets = torch.tensor([[1.0, 100.0], [3.0, 300.0], [5.0, 500.0]])
+    objective = Objective.of("regression", targets)
+    assert objective.losses(torch.zeros(3, 2), targets).tolist() == pytest.approx([1, 0, 1])
+    assert objective.in_units(torch.zeros(1, 2)).tolist() == [[3.0, 300.0]]
+
+
+def test_a_constant_target_divides_by_nothing():
+    objective = Objective.of("regression", torch.tensor([4.0, 4.0]))
+    assert objective.losses(torch.zeros(1, 1), torch.tensor([4.0])).tolist() == [0.0]
+
+
+# ---------------------------------------------------------------- plans
+
+
+def test_controls_always_run_and_cells_come_seed_by_seed():
+    plan = Plan(curricula=["spl", "Uniform"], seeds=3)
+    assert [spec.label for spec in plan.specs] == ["uniform", "paced_random", "spl"]
+    cells = plan.cells()
+    assert len(set(cells)) == len(cells) == 2 * 3 * 3
+    assert [cell.seed for cell in cells] == [0] * 6 + [1] * 6 + [2] * 6
+    assert len({cell.folder for cell in cells}) == len(cells)
+
+
+def test_settings_are_every_combination():
+    plan = Plan("iris", label_noise=(0, 0.2), imbalance=(1, 5), train_fraction=0.5)
+    assert list(plan.settings) == [
+        "fraction-0.5",
+        "noise-0.2,fraction-0.5",
+        "imbalance-5,fraction-0.5",
+        "noise-0.2,imbalance-5,fraction-0.5",
+    ]
+    assert plan.settings["noise-0.2,fraction-0.5"].label_noise == 0.2
+
+
+def test_only_the_demonstration_adds_noise_by_itself():
+    assert list(Plan().settings) == ["clean", "noise-0.3"]
+    assert list(Plan("iris").settings) == ["clean"]
+    assert slug_of(Plan("iris", label_noise=0.1, noise="pair").settings["pair-noise-0.1"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"curricula": []}, "curricula must be one or more different names. Got none"),
+        ({"curricula": "spl,spl"}, "curricula must be one or more different names"),
+        ({"curricula": "uniform(x=1)"}, "curricula must be free of parameters for uniform"),
+        ({"label_noise": 1.0}, "label_noise must be"),
+        ({"label_noise": (0.1, 0.1)}, "label_noise must be one or more different numbers"),
+        ({"label_noise": ()}, "label_noise must be one or more different numbers"),
+        ({"imbalance": 0.5}, "imbalance must be"),
+        ({"train_fraction": 0}, "train_fraction must be"),
+        ({"noise": "paired"}, "noise must be one of .* Did you mean 'pair'"),
+        ({"seeds": 1}, "seeds must be a whole number, at least 2. Got 1"),
+        ({"seeds": (3,)}, "seeds must be at least 2. Got 1"),
+        ({"seeds": (3, 4, 3)}, "seeds must be different. Got 3 twice. The same run is no evid"),
+        ({"seeds": (-1, 2)}, "seeds must be"),
+        ({"epochs": 0}, "epochs must be"),
+        ({"batch_size": 0}, "batch_size must be"),
+        ({"batch_size": 3, "devices": 2}, "batch_size must be a multiple of devices=2. Got 3"),
+        ({"evaluations": 0}, "evaluations must be"),
+        ({"learning_rate": 0}, "learning_rate must be"),
+        ({"weight_decay": -1}, "weight_decay must be"),
+        ({"alpha": 0.5}, "alpha must be"),
+        ({"margin": 0}, "margin must be"),
+        ({"tune": -1}, "tune must be"),
+        ({"budget": "second"}, "budget must be one of .* Did you mean 'seconds'"),
+        ({"budget": "seconds"}, "amount must be given with --budget seconds"),
+        ({"amount": 0}, "amount must be"),
+        ({"regime": "plato"}, "regime must be one of .*"),
+        ({"optimizer": "adam"}, "optimizer must be one of .* Did you mean 'adamw'"),
+        ({"metric": "acuracy"}, "metric must be one of .* Did you mean 'accuracy'"),
+        ({"precision": "8"}, "precision must be one of"),
+        ({"device": "gpu"}, "device must be one of"),
+        ({"split": (0.5, 0.5, 0.5)}, "split must be"),
+    ],
+)
+def test_impossible_plans_are_refused(change, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        Plan(**change)
+
+
+def test_entries_of_a_file_are_known_by_name():
+    with pytest.raises(
+        ValueError, match=r"entry must be one of .* Got 'seed'. Did you mean 'seeds'"
+    ):
+        Plan.from_dict({"seed": 8})
+    plan = Plan.from_dict(
+        {"data": "iris", "curricula": ["spl", {"name": "super_loss", "lam": 0.5, "label": "soft"}]}
+    )
+    assert [spec.label for spec in plan.specs][2:] == ["spl", "soft"]
+    assert plan.specs[3].parameters == (("lam", 0.5),)
+
+
+def test_a_plan_written_and_read_is_the_same_plan():
+    plan, _ = resolve(Plan("wine", curricula=["spl(form=linear)"], seeds=(1, 5), amount=12.5))
+    stored = tomllib.loads(plan.as_toml())
+    assert Plan.from_dict(stored) == plan
+    assert plan.differences(stored) == []
+    assert plan.differences({**stored, "margin": 0.02}) == ["margin = 0.02, not 0.01"]
+    assert plan.differences({**stored, "wish": 1}) == ["wish = 1, not None"]
+    older = {**stored, "versions": {**plan.versions, "torch": "1.0"}}
+    assert "torch 1.0" in plan.differences(older)[0]
+    assert json.dumps(plan.as_dict())
+
+
+def test_odd_names_survive_the_file():
+    plan = Plan('a "b" \\ ä\n.csv', text="te\txt", label="lä")
+    assert Plan.from_dict(tomllib.loads(plan.as_toml())) == plan
+
+
+# ---------------------------------------------------------------- amounts
+
+RESOLVED = Plan(metric="accuracy", epochs=20, batch_size=64, optimizer="sgd", weight_decay=0.0,
+                learning_rate=0.1)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("budget", "amount"), [("steps", 20 * 15), ("samples", 20 * 15 * 64), ("epochs", 20)]
+)
+def test_the_usual_amount_is_what_plain_training_takes(budget, amount):
+    plan = RESOLVED.with_values(budget=budget)
+    assert plan.allowance(1000) == Budget(budget, amount)  # 1000 // 64 = 15 steps
+    assert plan.plain_epochs(1000) == 20
+
+
+@pytest.mark.parametrize(
+    ("budget", "epochs"), [("steps", 6.4), ("samples", 0.1), ("epochs", 100), ("seconds", 20)]
+)
+def test_paces_know_how_many_plain_epochs_an_amount_is(budget, epochs):
+    plan = RESOLVED.with_values(budget=budget, amount=100.0)
+    assert plan.allowance(1000) == Budget(budget, 100)
+    assert plan.plain_epochs(1000) == pytest.approx(epochs)
+
+
+def test_tuning_tries_the_plans_own_rate_and_then_the_same_ones_for_everybody():
+    plan = RESOLVED.with_values(tune=3, curricula="spl", label_noise=0, seeds=2)
+    trials = plan.trials()
+    assert [str(cell) for cell in trials[:3]] == [
+        "uniform, clean, trial 0",
+        "paced_random, clean, trial 0",
+        "spl, clean, trial 0",
+    ]
+    assert len(trials) == 9
+    assert trials[0].folder.as_posix() == "cells/clean/uniform/trial-0"
+    rates = [plan.trial_rate(trial) for trial in range(50)]
+    assert rates[0] == 0.1
+    assert all(0.01 <= rate <= 1 for rate in rates)
+    assert len(set(rates)) > 40
+    assert sum(rate < 0.1 for rate in rates) > 10
+
+
+def test_cells_have_folders_of_their_own():
+    assert Cell("noise-0.3", "spl", 3).folder.as_posix() == "cells/noise-0.3/spl/seed-3"
+
+
+# ---------------------------------------------------------------- what data decide
+
+
+def test_gaps_are_filled_by_the_data():
+    plan, facts = resolve(Plan("iris"))
+    assert (plan.metric, plan.optimizer, plan.margin, plan.device) == (
+        "accuracy",
+        "sgd",
+        0.01,
+        "cuda" if torch.cuda.is_available() else "cpu",
+    )
+    assert plan.batch_size == 8  # 90 samples: a dozen steps of the usual 64 they cannot fill
+    assert facts["clean"]["sizes"]["training"] == 90
+    diabetes, _ = resolve(Plan("diabetes", curricula="super_loss"))
+    assert diabetes.metric == "r2"
+    errors, _ = resolve(Plan("diabetes", curricula="super_loss", metric="rmse"))
+    assert 1 < errors.margin < 2  # a fiftieth of a deviation of about 77
+
+
+def test_what_was_given_stays():
+    plan, _ = resolve(Plan("iris", epochs=3, batch_size=16, margin=0.5, learning_rate=2.0))
+    assert (plan.epochs, plan.batch_size, plan.margin, plan.learning_rate) == (3, 16, 0.5, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("plan", "message"),
+    [
+        ({"data": "iris", "metric": "r2"}, "metric must be one for classification: accuracy"),
+        ({"data": "iris", "batch_size": 91}, "batch_size must be at most the training part's"),
+        ({"data": "iris", "curricula": "spll"}, "curricula must be .* Did you mean 'spl'"),
+        ({"data": "iris", "curricula": "spl(frm=hard)"}, "Did you mean 'form'"),
+        ({"data": "diabetes", "label_noise": 0.1}, "label_noise must be 0 for regression"),
+    ],
+)
+def test_plans_that_do_not_fit_the_data_are_refused(plan, message):
+    with pytest.raises(ValueError, match=message):
+        resolve(Plan(**plan))
