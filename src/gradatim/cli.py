@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 import gradatim as gr
-from gradatim.compare.options import EXAMPLES, add_compare_options, plan_of
+from gradatim.compare.options import DESCRIPTION, EXAMPLES, add_compare_options, plan_of
 from gradatim.validation import refusal
 
 __all__ = ["main"]
@@ -87,9 +87,8 @@ def _parser() -> Parser:
         parents=[common],
         allow_abbrev=False,
         help="find out whether a curriculum helps on your data, at an equal budget",
-        description="Train under several curricula and seeds, with the same budget each, and "
-        "compare each with plain training, paired by seed. Two controls always run: uniform (plain "
-        "shuffling) and paced_random (the same subset sizes, random members).",
+        usage="gradatim compare [DATA] [options]",
+        description=DESCRIPTION,
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

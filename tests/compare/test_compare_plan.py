@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradatim.compare.budget import BUDGETS, Budget, Spent, cosine
+from gradatim.compare.data import load
 from gradatim.compare.defaults import resolve
 from gradatim.compare.objectives import Objective
 from gradatim.compare.plan import Cell, Plan, slug_of
@@ -231,6 +232,21 @@ def test_gaps_are_filled_by_the_data():
     assert diabetes.metric == "r2"
     errors, _ = resolve(Plan("diabetes", curricula="super_loss", metric="rmse"))
     assert 1 < errors.margin < 2  # a fiftieth of a deviation of about 77
+
+
+def test_data_that_changed_are_noticed(tmp_path):
+    def write(shift):
+        rows = [f"{k % 7},{k % 3 + shift * (k == 5)},{k % 2}" for k in range(60)]
+        (tmp_path / "a.csv").write_text("\n".join(["x,y,label", *rows]))
+        load.cache_clear()
+        return resolve(Plan(str(tmp_path / "a.csv"), seeds=2))[0]
+
+    first, again, other = write(0), write(0), write(1)
+    assert first == again
+    [difference] = first.differences(other.as_dict())
+    assert difference.startswith("data_fingerprint = ")
+    with pytest.raises(ValueError, match=r"data must be what the plan was made for.*Did the files"):
+        resolve(first)
 
 
 def test_what_was_given_stays():

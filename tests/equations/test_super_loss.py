@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradatim import weighting
+from gradatim.weighting.lambert import _solved, lambert_w
 
 
 def one(loss: float) -> torch.Tensor:
@@ -225,3 +226,14 @@ def test_lambert_w_is_detached() -> None:
 def test_lambert_w_refuses_what_is_no_tensor() -> None:
     with pytest.raises(TypeError, match=r"values must be a tensor of real numbers\. Got float"):
         weighting.lambert_w(1.0)  # type: ignore[arg-type]
+
+
+def test_the_lambert_function_is_the_same_on_every_device() -> None:
+    """The CPU solves in NumPy, other devices in torch: the formulas are one, and so are results."""
+    span = torch.logspace(-12, 6, 400, dtype=torch.float64)
+    edge = torch.tensor([-1 / math.e, 0.0, -1.0, math.inf, math.nan], dtype=torch.float64)
+    x = torch.cat([span, (span - 1 / math.e).clamp(max=0), edge])
+    on_device = _solved(x, torch.finfo(torch.float64).eps, torch)
+    torch.testing.assert_close(lambert_w(x), on_device, rtol=1e-13, atol=0, equal_nan=True)
+    assert lambert_w(torch.tensor(1.0)).shape == ()
+    assert lambert_w(torch.ones(2, device="meta")).device.type == "meta"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from gradatim.compare.curricula import check_all
-from gradatim.compare.data import load, make_task
+from gradatim.compare.data import Task, load, make_task
 from gradatim.compare.metrics import METRICS, PRIMARY
 from gradatim.compare.plan import Plan
+from gradatim.method import fingerprint
 from gradatim.validation import refusal
 
 __all__ = ["RECIPES", "Recipe", "resolve"]
@@ -89,7 +91,11 @@ def resolve(plan: Plan) -> tuple[Plan, dict[str, Any]]:
         "weight_decay": recipe.weight_decay,
         "margin": _margin(metric, task.training.labels),
         "device": _device() if plan.device == "auto" else plan.device,
+        "data_fingerprint": _fingerprint(task),
     }
+    if plan.data_fingerprint not in (None, chosen["data_fingerprint"]):
+        rule = f"what the plan was made for, with the fingerprint {plan.data_fingerprint}"
+        raise refusal("data", rule, chosen["data_fingerprint"], "Did the files change?")
     open_entries = {
         name: value for name, value in chosen.items() if getattr(plan, name) in (None, "auto")
     }
@@ -102,6 +108,13 @@ def resolve(plan: Plan) -> tuple[Plan, dict[str, Any]]:
         rule = f"at most the training part's size, {smallest}"
         raise refusal("batch_size", rule, resolved.batch_size, cause)
     return resolved, {slug: each.facts for slug, each in tasks.items()}
+
+
+def _fingerprint(task: Task) -> str:
+    """Name the content of all parts: a file that changes between two runs must not go unnoticed."""
+    parts = (task.training, task.validation, task.test)
+    names = [fingerprint(tensor) for part in parts for tensor in (part.features, part.labels)]
+    return hashlib.blake2b(" ".join(names).encode(), digest_size=6).hexdigest()
 
 
 def _batch_size(usual: int, training: int, devices: int) -> int:

@@ -16,9 +16,13 @@ from gradatim.validation import refusal
 if TYPE_CHECKING:
     from gradatim.compare.plan import Plan
 
-__all__ = ["EXAMPLES", "add_compare_options", "plan_of"]
+__all__ = ["DESCRIPTION", "EXAMPLES", "add_compare_options", "plan_of"]
 
 DEFAULT_OUT = Path("gradatim-results")
+
+DESCRIPTION = """Train under several curricula and seeds, with the same budget each, and compare
+each with plain training, paired by seed. Two controls always run: uniform (plain shuffling) and
+paced_random (the same subset sizes, random members)."""
 
 EXAMPLES = """examples:
   gradatim compare                                          scikit-learn's digits, in two minutes

@@ -133,6 +133,7 @@ class Plan:
         devices: processes per run, each with its own device.
         alpha: family-wise level of "helps" and "hurts".
         margin: difference in the metric that does not matter.
+        data_fingerprint: of the data as they were read; results of other data are never mixed in.
         versions: of the packages that numbers can depend on.
 
     Raises:
@@ -186,6 +187,7 @@ class Plan:
     devices: int = 1
     alpha: float = 0.05
     margin: float | None = None
+    data_fingerprint: str | None = None
     versions: Mapping[str, str] = field(default_factory=versions)
 
     def __post_init__(self) -> None:
