@@ -6,14 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from contract.broken_methods import (
-    BROKEN,
-    DrawsBySeed,
-    LiveState,
-    Sound,
-    TakesStateAlive,
-    example,
-)
+from contract.broken_draws import DrawsBySeed
+from contract.broken_methods import BROKEN
+from contract.broken_state import LiveState, TakesStateAlive
+from contract.sound_method import Sound, example
 from gradatim import checkpoint
 from gradatim.testing import METHOD_CHECKS, Example, check_method, run_checks
 

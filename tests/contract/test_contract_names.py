@@ -12,8 +12,11 @@ from types import ModuleType
 import pytest
 
 import gradatim as gr
+from contract.draw_examples import DRAWS, FUNCTIONS
 from contract.method_examples import METHODS
-from contract.part_examples import DRAWS, FUNCTIONS, PACES, SCORES, WEIGHTINGS
+from contract.pace_examples import PACES
+from contract.score_examples import SCORES
+from contract.weighting_examples import WEIGHTINGS
 
 PARTS = {**WEIGHTINGS, **SCORES, **DRAWS, **FUNCTIONS}
 

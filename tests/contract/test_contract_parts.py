@@ -8,7 +8,10 @@ from typing import Any
 import pytest
 import torch
 
-from contract.part_examples import DRAWS, FUNCTIONS, PACES, SCORES, WEIGHTINGS
+from contract.draw_examples import DRAWS, FUNCTIONS
+from contract.pace_examples import PACES
+from contract.score_examples import SCORES
+from contract.weighting_examples import WEIGHTINGS
 from gradatim.testing import (
     DRAW_CHECKS,
     FUNCTION_CHECKS,
