@@ -77,6 +77,19 @@ WEIGHTED_DRAW = {
     "ordered": TRUTH,
 }
 
+FEATURES = Bad(("x", None, torch.ones(60), torch.ones(60, 0), torch.full((60, 4), math.nan)))
+FACILITY = {
+    "features": FEATURES,
+    "k": bad_counts(),
+    "scores": bad_vectors(None, optional=True),
+    "diversity": bad_numbers(at_least=0),
+    "greedy": bad_choices(),
+    "epsilon": bad_numbers(above=0, below=1),
+    "scale": bad_numbers(above=0, optional=True),
+    "reference": Bad(("x", torch.ones(3), torch.ones(3, 9))),
+    "generator": bad_generators(),
+}
+
 DRAWS: dict[str, dict[str, PartExample]] = {
     "weighted_draw": {
         "set": PartExample(
@@ -128,6 +141,28 @@ DRAWS: dict[str, dict[str, PartExample]] = {
             arguments=lambda problem: {"scores": problem.scores, "order": "random"},
             bad=ORDER_BY,
             exceptions=DRAWN,
+        ),
+    },
+    "facility_location": {
+        "stochastic": PartExample(
+            part=gr.selection.facility_location,
+            arguments=lambda problem: {
+                "features": problem.features,
+                "k": half(problem),
+                "scores": problem.losses(0),
+            },
+            bad=FACILITY,
+            exceptions=DRAWN,
+        ),
+        "exact": PartExample(
+            part=gr.selection.facility_location,
+            arguments=lambda problem: {
+                "features": problem.features,
+                "k": half(problem),
+                "scores": problem.losses(0),
+                "greedy": "exact",
+            },
+            bad={**FACILITY, "generator": "an exact choice draws nothing"},
         ),
     },
     "balanced_prefix": {

@@ -6,6 +6,7 @@ otherwise: an order costs more than the choice, and whoever trains on the set sh
 """
 
 from gradatim.selection.draws import inclusion_probabilities, weighted_draw
+from gradatim.selection.facility import facility_location
 from gradatim.selection.orders import balanced_prefix, highest, lowest, order_by
 from gradatim.selection.schedules import check_curriculum
 from gradatim.selection.sizes import prefix_size, share_sizes, shrinking_size
@@ -13,6 +14,7 @@ from gradatim.selection.sizes import prefix_size, share_sizes, shrinking_size
 __all__ = [
     "balanced_prefix",
     "check_curriculum",
+    "facility_location",
     "highest",
     "inclusion_probabilities",
     "lowest",
