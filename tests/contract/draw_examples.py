@@ -163,6 +163,7 @@ DRAWS: dict[str, dict[str, PartExample]] = {
                 "greedy": "exact",
             },
             bad={**FACILITY, "generator": "an exact choice draws nothing"},
+            exceptions={"seeds": "an exact choice draws nothing"},
         ),
     },
     "balanced_prefix": {
