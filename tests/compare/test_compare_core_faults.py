@@ -216,6 +216,16 @@ def test_a_cell_whose_predictions_cannot_be_written_is_not_finished(tmp_path, mo
     assert finished_cells(IRIS, tmp_path) == {}
 
 
+def test_a_label_never_leads_out_of_its_folder():
+    label = "../../a: b?"
+    plan = Plan("iris", curricula=[{"name": "spl", "label": label}], seeds=2, tune=1)
+    for cell in [*plan.cells(), *plan.trials()]:
+        top, setting, name, _ = cell.folder.parts
+        assert (top, setting) == ("cells", "clean")
+        assert not set("/\\: ?") & set(name)
+        assert (name == cell.curriculum) == (cell.curriculum != label)
+
+
 # ---------------------------------------------------------------- judging
 
 

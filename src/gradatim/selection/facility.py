@@ -1,8 +1,8 @@
 """Facility location: a subset that is hard and stands for all the others, without an N x N array.
 
 ``G(S) = sum_j max_{i in S} w_ij``, ``w_ij = exp(-||z_i - z_j||^2 / (2 s^2))``: every candidate
-counts by its likeness to the chosen one that is most like it. Greedy maximisers of ``sum_{i in S} r_i +
-lambda G(S)`` reach 1 - 1/e of the best value (Nemhauser et al. 1978).
+counts by its likeness to the chosen one that is most like it. Greedy maximisers of
+``sum_{i in S} r_i + lambda G(S)`` reach 1 - 1/e of the best value (Nemhauser et al. 1978).
 """
 
 from __future__ import annotations
