@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, cast
 
 import numpy as np
 import torch
@@ -67,7 +67,7 @@ def agreement(first: Values, second: Values, *, m: int | None = None) -> Agreeme
     if a.shape != b.shape:
         raise refusal("second", f"of {len(a)} samples, as first", len(b))
     m = _end(m, len(a))
-    tau, p_value = stats.kendalltau(a, b)
+    tau, p_value = cast("tuple[float, float]", tuple(stats.kendalltau(a, b)))
     return Agreement(
         float(tau),
         float(p_value),
