@@ -144,6 +144,33 @@ def test_regression_is_scored_in_its_own_units():
     assert result["scores"]["rmse"] == pytest.approx(np.sqrt(np.mean(squares)), rel=1e-4)
 
 
+@pytest.mark.parametrize("metric", ["mae", "spearman", "rmse", "r2"])
+def test_validation_is_scored_as_the_test_part_is(metric):
+    plan, _ = resolve(Plan("diabetes", curricula="super_loss", seeds=2, epochs=20, metric=metric))
+    result = run_cell(plan, Cell("clean", "uniform", 0))
+    assert result["validation_score"] == pytest.approx(result["scores"][metric], rel=0.35)
+
+
+def test_a_trial_that_diverges_is_an_answer_and_a_judged_run_a_failure(tmp_path):
+    plan, _ = resolve(Plan("diabetes", curricula="super_loss", seeds=2, optimizer="sgd", epochs=9))
+    trial = run_cell(plan, Cell("clean", "uniform", 0, trial=1), learning_rate=1e6)
+    assert (trial["learning_rate"], trial["validation_score"]) == (1e6, None)
+    with pytest.raises(ValueError, match="finite"):
+        run_cell(plan, Cell("clean", "uniform", 0), learning_rate=1e6)
+
+
+def test_a_test_part_that_data_bring_along_is_shared_by_all_seeds(tmp_path):
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(120, 3)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(int)
+    np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x[:40], y_test=y[:40])
+    plan, _ = resolve(Plan(str(tmp_path / "d.npz"), seeds=2, epochs=1, limit=100))
+    first, second = (run_cell(plan, Cell("clean", "uniform", seed)) for seed in (0, 1))
+    assert first["shared_test"]
+    assert (first["test_labels"] == second["test_labels"]).all()
+    assert not run_cell(SHORT, Cell("clean", "uniform", 0))["shared_test"]
+
+
 def test_several_labels_per_sample(tmp_path):
     rng = np.random.default_rng(0)
     x = rng.normal(size=(300, 6)).astype(np.float32)

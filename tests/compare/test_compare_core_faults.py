@@ -21,6 +21,7 @@ from gradatim.compare.objectives import Objective
 from gradatim.compare.plan import Cell, Plan
 from gradatim.compare.results import summarise
 from gradatim.compare.runner import finished_cells, run_cells
+from gradatim.compare.stopwatch import Stopwatch
 from gradatim.compare.training import Training, train
 
 IRIS, _ = resolve(Plan("iris", curricula="spl", seeds=3, epochs=2, evaluations=3))
@@ -130,22 +131,51 @@ def test_optimizers_take_rate_and_decay(optimizer):
     assert (group["lr"], group["weight_decay"]) == (0.3, 0.7)
 
 
-def test_curves_count_the_seconds_of_training_without_evaluation(monkeypatch):
+def scripted(monkeypatch, *, settings, seconds=0.0):
+    """Train on iris where validation always says the same, after so many seconds."""
     task = task_of(IRIS, Cell("clean", "uniform", 0))
 
-    def slow(model, samples, *rest):
-        time.sleep(0.05)
+    def same(model, samples, *rest):
+        time.sleep(seconds)
         return torch.zeros(len(samples), 3), 1.0
 
-    monkeypatch.setattr(training_module, "predict", slow)
-    done = train(
-        Fabric(accelerator="cpu", devices=1), perceptron(4, 3, seed=0), gr.Uniform(),
-        task.training, task.validation, Training(Budget("steps", 8), batch_size=8, evaluations=4),
-        objective=Objective("classification"), score=lambda outputs, targets: 0.5, seed=0,
-    )  # fmt: skip
+    monkeypatch.setattr(training_module, "predict", same)
+    return train(
+        Fabric(accelerator="cpu", devices=1),
+        perceptron(4, 3, seed=0),
+        gr.Uniform(),
+        task.training,
+        task.validation,
+        settings,
+        objective=Objective("classification"),
+        score=lambda outputs, targets: 0.5,
+        seed=0,
+    )
+
+
+def test_curves_count_the_seconds_of_training_without_evaluation(monkeypatch):
+    settings = Training(Budget("steps", 8), batch_size=8, evaluations=4)
+    done = scripted(monkeypatch, settings=settings, seconds=0.05)
     assert done.seconds["evaluation"] >= 0.2
     trained = sum(value for name, value in done.seconds.items() if name != "evaluation")
     assert done.curve["seconds"][-1] == pytest.approx(trained, abs=0.002)
+
+
+@pytest.mark.parametrize(("steps", "early"), [(7, False), (8, True)])
+def test_a_plateau_that_ends_with_the_budget_is_not_early(monkeypatch, steps, early):
+    """The best is the first look; patience of 2 ends at looks 3 and 5, and for good at 7."""
+    budget = Budget("steps", steps)
+    settings = Training(budget, batch_size=8, evaluations=steps, patience=2, regime="plateau")
+    done = scripted(monkeypatch, settings=settings)
+    assert (done.steps, done.stopped_early) == (7, early)
+
+
+def test_a_stopwatch_adds_up_what_it_measured():
+    watch = Stopwatch(torch.device("cpu"))
+    for seconds in (0.03, 0.0):
+        with watch("forward"):
+            time.sleep(seconds)
+    assert watch.read()["forward"] >= 0.03
 
 
 # ---------------------------------------------------------------- what data decide
@@ -274,7 +304,8 @@ def test_items_of_errors_gain_where_they_fall():
     cells = {}
     for cell in plan.cells():
         items = base[cell.seed] - (5 + cell.seed / 10 if cell.curriculum == "spl" else 0)
-        cells[cell] = result(items.mean(), items=items, metric="mae")
+        run = result(items.mean(), items=items, metric="mae")
+        cells[cell] = {**run, "shared_test": True}
     found = judged(plan, cells)["clean"]["spl"].comparison
     assert found.t_test.difference == pytest.approx(5.15)
     low, high = found.item_interval
@@ -289,6 +320,15 @@ def test_an_interval_that_touches_zero_does_not_leave_it_out():
         found = judge({"a": (base + gains, base)}, alpha=0.05, margin=0.001,
                       intervals={"a": touching})["a"]  # fmt: skip
         assert found.verdict == "not enough evidence"
+
+
+def test_equivalence_is_judged_at_the_level_itself():
+    """Gains of plus and minus .866 points: t = 1 / (.866 / sqrt 3) = 2, 3 freedoms, p = .070."""
+    base = np.array([0.90, 0.91, 0.92, 0.93])
+    pairs = {"a": (base + 0.00866 * np.array([1, -1, 1, -1]), base)}
+    strict, lax = (judge(pairs, alpha=alpha, margin=0.01)["a"] for alpha in (0.05, 0.08))
+    assert strict.equivalence.p_value == pytest.approx(0.0697, abs=1e-3)
+    assert (strict.verdict, lax.verdict) == ("not enough evidence", "equivalent")
 
 
 def test_reach_is_the_median_seed():

@@ -2,6 +2,7 @@ import json
 import math
 import tomllib
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -105,6 +106,10 @@ def test_only_the_demonstration_adds_noise_by_itself():
     [
         ({"curricula": []}, "curricula must be one or more different names. Got none"),
         ({"curricula": "spl,spl"}, "curricula must be one or more different names"),
+        ({"curricula": "spl(label=uniform)"}, "label must be another than uniform"),
+        ({"curricula": "spl(label=paced_random)"}, "label must be another than paced_random"),
+        ({"label_noise": (0.1, 0.10000001)}, "settings must be different in their first six"),
+        ({"amount": 0.5}, "amount must be a whole number"),
         ({"curricula": "uniform(x=1)"}, "curricula must be free of parameters for uniform"),
         ({"label_noise": 1.0}, "label_noise must be"),
         ({"label_noise": (0.1, 0.1)}, "label_noise must be one or more different numbers"),
@@ -154,7 +159,7 @@ def test_entries_of_a_file_are_known_by_name():
 
 
 def test_a_plan_written_and_read_is_the_same_plan():
-    plan, _ = resolve(Plan("wine", curricula=["spl(form=linear)"], seeds=(1, 5), amount=12.5))
+    plan, _ = resolve(Plan("wine", curricula=["spl(form=linear)"], seeds=(1, 5), amount=12.0))
     stored = tomllib.loads(plan.as_toml())
     assert Plan.from_dict(stored) == plan
     assert plan.differences(stored) == []
@@ -244,9 +249,37 @@ def test_data_that_changed_are_noticed(tmp_path):
     first, again, other = write(0), write(0), write(1)
     assert first == again
     [difference] = first.differences(other.as_dict())
-    assert difference.startswith("data_fingerprint = ")
-    with pytest.raises(ValueError, match=r"data must be what the plan was made for.*Did the files"):
+    assert difference.startswith("fingerprint = ")
+    with pytest.raises(ValueError, match=r"data must be what the plan was made for.*Did files or"):
         resolve(first)
+
+
+@pytest.mark.parametrize("change", [{"limit": 60}, {"train_fraction": 0.3}, {"imbalance": 4}])
+def test_rows_that_the_first_seed_leaves_out_are_data_too(tmp_path, change):
+    """Every row counts: another seed will train on it."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(90, 3)).astype(np.float32), np.arange(90) % 3
+    found = set()
+    for row in (None, 0, 20, 40, 60, 80):
+        other = x.copy()
+        if row is not None:
+            other[row] += 1
+        np.savez(tmp_path / "a.npz", x=other, y=y)
+        load.cache_clear()
+        found.add(resolve(Plan(str(tmp_path / "a.npz"), seeds=2, **change))[0].fingerprint)
+    assert len(found) == 6
+
+
+def test_ones_own_code_is_part_of_the_plan(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    found = set()
+    for width in (1, 2):
+        (tmp_path / "own_model.py").write_text(
+            "from torch import nn\n\n\ndef make(shape, outputs):\n"
+            f"    return nn.Sequential(nn.Linear(shape[0], {width}), nn.Linear({width}, outputs))\n"
+        )
+        found.add(resolve(Plan("iris", seeds=2, model="own_model:make"))[0].fingerprint)
+    assert len(found) == 2
 
 
 def test_what_was_given_stays():
@@ -258,9 +291,15 @@ def test_what_was_given_stays():
     ("plan", "message"),
     [
         ({"data": "iris", "metric": "r2"}, "metric must be one for classification: accuracy"),
-        ({"data": "iris", "batch_size": 91}, "batch_size must be at most the training part's"),
+        (
+            {"data": "iris", "batch_size": 91},
+            "batch_size must be at most 45, half of the",
+        ),
         ({"data": "iris", "curricula": "spll"}, "curricula must be .* Did you mean 'spl'"),
         ({"data": "iris", "curricula": "spl(frm=hard)"}, "Did you mean 'form'"),
+        ({"data": "iris", "device": "mps"}, "device must be one that this machine has"),
+        ({"data": "iris", "precision": "16"}, "precision must be 32 or bf16 on the CPU"),
+        ({"data": "iris", "model": "os:getcwd"}, "model"),
         ({"data": "diabetes", "label_noise": 0.1}, "label_noise must be 0 for regression"),
     ],
 )

@@ -42,6 +42,7 @@ def cell(score, seed):
         "checkpoint_step": 32,
         "steps": 32,
         "corrupted_labels": 0,
+        "shared_test": False,
         "samples": {"forward": 2048, "backward": 2048, "survey": 1000 * seed, "evaluation": 359},
         "seconds": {"preparation": 0.1, "forward": 0.5},
         "epochs": [{"first_step": 0, "samples": 1024}, {"first_step": 16, "samples": 1024}],
@@ -110,6 +111,19 @@ def test_a_failed_cell_takes_its_pair_out_and_no_other(cells):
     seeds = [0, 1, 3, 4, 6, 7]
     expected = paired_t_test(*([SCORES[name][k] for k in seeds] for name in ("spl", "uniform")))
     assert found["spl"].comparison.t_test.difference == pytest.approx(expected.difference)
+
+
+def test_failed_curricula_make_no_verdict_easier(cells):
+    """Holm multiplies by the planned family, whatever finished."""
+    whole = rows(summarise(PLAN, cells))["spl"].comparison
+    for entry in [entry for entry in cells if entry.curriculum in ("anti", "super_loss")]:
+        del cells[entry]
+    summary = summarise(PLAN, cells)
+    part = rows(summary)["spl"].comparison
+    assert part.p_holm == pytest.approx(4 * part.t_test.p_value)
+    assert part.detectable == whole.detectable
+    text = shown(lambda screen: screen.print(table(PLAN, "clean", summary["clean"])))
+    assert sum("failed" in line for line in text.splitlines()) == 2
 
 
 def test_too_few_pairs_give_no_verdict(cells):
@@ -239,7 +253,7 @@ def test_for_errors_a_fall_is_a_gain(cells):
 
 def test_a_fixed_test_set_must_hold_over_its_items_too(cells):
     """Eight seeds agree that one of 360 items is won: certain for these items, not for others."""
-    plan = PLAN.with_values(test="test.csv")
+    plan = PLAN
     base = [1.0] * 300 + [0.0] * 60
     for entry, result in cells.items():
         items = list(base)
@@ -247,12 +261,15 @@ def test_a_fixed_test_set_must_hold_over_its_items_too(cells):
             items[300] = 1.0
             items[302] = float(entry.seed % 2)  # a little spread, or there is no t-test
         result["items"] = items
+        result["shared_test"] = True
         result["scores"] = {"accuracy": sum(items) / 360}
     found = rows(summarise(plan, cells))["super_loss"].comparison
     assert found.p_holm < 0.001
     low, high = found.item_interval
     assert low < 0 < high
     assert found.verdict != "helps"
+    for result in cells.values():
+        result["shared_test"] = False
     drawn = rows(summarise(PLAN, cells))["super_loss"].comparison
     assert drawn.item_interval is None
     assert drawn.verdict == "helps"

@@ -103,6 +103,12 @@ def test_opening_a_folder_again_clears_what_a_killed_run_left(tmp_path):
     assert not left.exists()
 
 
+def test_a_plan_that_was_being_written_when_the_power_went_is_no_other_file(tmp_path):
+    (tmp_path / ".plan.toml.0123.partial").write_text("data")
+    open_folder(TINY, tmp_path)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["plan.toml"]
+
+
 def test_folders_of_something_else_are_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("words")
     with pytest.raises(ValueError, match="which holds other files"):
@@ -123,7 +129,13 @@ def test_a_result_that_was_edited_is_named(tmp_path):
     replace_file(tmp_path / cell.folder / "result.json", "{")
     with pytest.raises(ValueError, match=r"result must be JSON.*seed-0.*Remove it"):
         finished_cells(TINY, tmp_path)
-    replace_file(tmp_path / cell.folder / "result.json", "{}")
+    for text in ("[]", "{}"):
+        replace_file(tmp_path / cell.folder / "result.json", text)
+        with pytest.raises(ValueError, match=r"result must be a table.*seed-0.*Remove it"):
+            finished_cells(TINY, tmp_path)
+    replace_file(tmp_path / cell.folder / "result.json", '{"learning_rate": 1, "scores": {}}')
+    with pytest.raises(ValueError, match=r"predictions must be arrays.*seed-0.*Remove it"):
+        finished_cells(TINY, tmp_path)
     replace_file(tmp_path / cell.folder / "predictions.npz", "PK nothing")
     with pytest.raises(ValueError, match=r"predictions must be arrays.*seed-0.*Remove it"):
         finished_cells(TINY, tmp_path)
@@ -137,7 +149,7 @@ def test_finished_cells_are_never_run_again(tmp_path, monkeypatch):
 
     def fake(plan, cell, **options):
         ran.append(cell)
-        return {"cell": str(cell)}
+        return {"cell": str(cell), "learning_rate": 0.1}
 
     monkeypatch.setattr(runner, "run_cell", fake)
     open_folder(TINY, tmp_path / "out")
@@ -266,7 +278,15 @@ def test_everybody_is_tuned_by_as_many_trials_on_validation_data(tmp_path, monke
         ("clean", "spl"): third,
     }
     ran.clear()
-    assert list(run_cells(plan, tmp_path, jobs=1)) == [None] * 6
+    runs = run_cells(plan, tmp_path, jobs=1)
+    assert next(runs) is None
+    runs.close()
+    # A trial that finishes late changes nothing: all seeds of a curriculum share one rate.
+    scores["uniform", 0] = 0.9
+    (tmp_path / plan.trials()[0].folder / "result.json").unlink()
+    assert list(run_cells(plan, tmp_path, jobs=1, trials=True)) == [None]
+    ran.pop()
+    assert list(run_cells(plan, tmp_path, jobs=1)) == [None] * 5
     assert {(name, rate) for name, _, _, rate in ran} == {
         ("uniform", second),
         ("paced_random", first),

@@ -21,6 +21,7 @@ from gradatim.compare.models import build_model, tokenizer_for
 from gradatim.compare.models.build import seeded
 from gradatim.compare.objectives import Objective
 from gradatim.compare.plan import PRECISIONS, Cell, Plan
+from gradatim.compare.scoring import as_arrays
 from gradatim.compare.training import predict, train
 
 __all__ = ["ARRAYS", "run_cell", "task_of"]
@@ -90,7 +91,14 @@ def run_cell(
         loggers=loggers,
         log_folder=log_folder,
     )
-    return run(fabric) if plan.devices == 1 else fabric.launch(run)
+    try:
+        return run(fabric) if plan.devices == 1 else fabric.launch(run)
+    except ValueError as error:
+        if cell.trial is None:
+            raise
+        # A rate that makes training diverge is an answer, not a failure.
+        rate = learning_rate or plan.learning_rate
+        return {"learning_rate": rate, "validation_score": None, "reason": str(error)}
 
 
 def _run(
@@ -134,8 +142,8 @@ def _run(
                 task.validation,
                 settings,
                 objective=objective,
-                score=lambda outputs, targets: (
-                    sign * metric.score(outputs.numpy(), targets.numpy())
+                score=lambda found, wanted: (
+                    sign * metric.score(*as_arrays(task.kind, found, wanted))
                 ),
                 seed=cell.seed,
                 prepared=prepared - loaded,
@@ -155,6 +163,7 @@ def _run(
             "steps": done.steps,
             "stopped_early": done.stopped_early,
             "samples": done.samples,
+            "shared_test": "test" not in task.facts["drawn_parts"],
             "corrupted_labels": int(task.corrupted.count_nonzero()),
             "seconds": {"loading": round(loaded - started, 3), **done.seconds},
             "epochs": done.epochs,

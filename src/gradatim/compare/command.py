@@ -18,8 +18,8 @@ from gradatim.compare.loggers import check_loggers
 from gradatim.compare.plan import Cell, Plan
 from gradatim.compare.report import write_report
 from gradatim.compare.results import summarise, write_results
-from gradatim.compare.runner import BACKENDS, finished_cells, open_folder, run_cells
-from gradatim.validation import check_choice, check_count
+from gradatim.compare.runner import check_backend, finished_cells, open_folder, run_cells
+from gradatim.validation import check_count
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,7 +65,7 @@ def compare(
         ([], True, True)
     """
     check_installed()  # now, and not after a minute of training
-    check_choice("backend", backend, BACKENDS)
+    check_backend(backend)
     check_loggers(loggers, out)
     jobs = _processes(jobs, plan.devices)
     plan, facts = resolve(plan)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+import importlib.util
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
+from gradatim.compare.contexts import START_FRACTION
 from gradatim.compare.curricula import check_all
-from gradatim.compare.data import Task, load, make_task
+from gradatim.compare.data import Loaded, Task, load, make_task
 from gradatim.compare.metrics import METRICS, PRIMARY
+from gradatim.compare.models import build_model
 from gradatim.compare.plan import Plan
-from gradatim.method import fingerprint
 from gradatim.validation import refusal
 
 __all__ = ["RECIPES", "Recipe", "resolve"]
@@ -91,11 +95,11 @@ def resolve(plan: Plan) -> tuple[Plan, dict[str, Any]]:
         "weight_decay": recipe.weight_decay,
         "margin": _margin(metric, task.training.labels),
         "device": _device() if plan.device == "auto" else plan.device,
-        "data_fingerprint": _fingerprint(task),
+        "fingerprint": _fingerprint(loaded, plan),
     }
-    if plan.data_fingerprint not in (None, chosen["data_fingerprint"]):
-        rule = f"what the plan was made for, with the fingerprint {plan.data_fingerprint}"
-        raise refusal("data", rule, chosen["data_fingerprint"], "Did the files change?")
+    if plan.fingerprint not in (None, chosen["fingerprint"]):
+        rule = f"what the plan was made for, with the fingerprint {plan.fingerprint}"
+        raise refusal("data", rule, chosen["fingerprint"], "Did files or your code change?")
     open_entries = {
         name: value for name, value in chosen.items() if getattr(plan, name) in (None, "auto")
     }
@@ -103,18 +107,57 @@ def resolve(plan: Plan) -> tuple[Plan, dict[str, Any]]:
     specs = check_all(plan.specs, kind=task.kind, modality=task.modality)
     resolved = plan.with_values(curricula=tuple(map(str, specs)), **open_entries)
     assert resolved.batch_size is not None
-    if resolved.batch_size > smallest:
-        cause = "Every epoch would be empty."
-        rule = f"at most the training part's size, {smallest}"
+    most = max(1, int(START_FRACTION * smallest))
+    if resolved.batch_size > most:
+        cause = "A paced curriculum starts with that many samples; a smaller batch would do."
+        rule = f"at most {most}, half of the training part"
         raise refusal("batch_size", rule, resolved.batch_size, cause)
+    _check_device(resolved)
+    if plan.model != "default":
+        _check_model(resolved, task)
     return resolved, {slug: each.facts for slug, each in tasks.items()}
 
 
-def _fingerprint(task: Task) -> str:
-    """Name the content of all parts: a file that changes between two runs must not go unnoticed."""
-    parts = (task.training, task.validation, task.test)
-    names = [fingerprint(tensor) for part in parts for tensor in (part.features, part.labels)]
-    return hashlib.blake2b(" ".join(names).encode(), digest_size=6).hexdigest()
+def _fingerprint(loaded: Loaded, plan: Plan) -> str:
+    """Name the content of the data, and of your own code that makes models or curricula.
+
+    A file that changes between two runs of a command must not go unnoticed.
+    """
+    digest = hashlib.blake2b(digest_size=6)
+    _feed(digest, (loaded.inputs, loaded.targets, loaded.label_names, loaded.parts))
+    for name in (plan.model, *(spec.name for spec in plan.specs)):
+        if ":" in name:
+            source = _source_of(name.partition(":")[0])
+            if source is not None:
+                digest.update(source.read_bytes())
+    return digest.hexdigest()
+
+
+def _source_of(module: str) -> Path | None:
+    """Where a module's code lies; None where it has no file, as one typed in a notebook."""
+    try:
+        found = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
+    path = None if found is None or found.origin is None else Path(found.origin)
+    return path if path is not None and path.is_file() else None
+
+
+def _feed(digest: Any, value: Any) -> None:
+    """Hash arrays, strings and numbers in dataclasses, tuples and dicts of any depth."""
+    if isinstance(value, np.ndarray):
+        digest.update(f"{value.dtype}{value.shape}".encode())
+        digest.update(np.ascontiguousarray(value).view(np.uint8).data if value.size else b"")
+    elif is_dataclass(value) and not isinstance(value, type):
+        _feed(digest, tuple(getattr(value, entry.name) for entry in fields(value)))
+    elif isinstance(value, dict):
+        _feed(digest, tuple(item for pair in value.items() for item in pair))
+    elif isinstance(value, tuple | list):
+        digest.update(f"({len(value)}".encode())
+        for entry in value:
+            _feed(digest, entry)
+    else:
+        digest.update(repr(value).encode())
 
 
 def _batch_size(usual: int, training: int, devices: int) -> int:
@@ -130,6 +173,29 @@ def _margin(metric: str, targets: torch.Tensor) -> float:
     if metric in ("rmse", "mae"):
         return float(f"{0.02 * float(targets.double().std()):.2g}")
     return 0.01
+
+
+def _check_device(plan: Plan) -> None:
+    """Refuse what no run could use, before each of them says so."""
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": _device() == "mps"}
+    if not there[plan.device]:
+        raise refusal("device", "one that this machine has", repr(plan.device))
+    if plan.device == "cuda" and plan.devices > torch.cuda.device_count():
+        raise refusal("devices", f"at most {torch.cuda.device_count()} here", plan.devices)
+    if plan.device == "cpu" and plan.precision == "16":
+        raise refusal("precision", "32 or bf16 on the CPU", repr(plan.precision))
+
+
+def _check_model(plan: Plan, task: Task) -> None:
+    shape = tuple(task.training.features.shape[1:])
+    build_model(
+        plan.model,
+        modality=task.modality,
+        shape=shape,
+        outputs=task.outputs,
+        tokens=task.tokens,
+        seed=0,
+    )
 
 
 def _device() -> str:

@@ -83,7 +83,7 @@ def report_to(names: Sequence[str], folder: str, plan: Plan, cell: Cell) -> Iter
         yield None
         return
     group = f"{cell.setting}/{cell.slug or cell.curriculum}"
-    made = [_make(name, Path(folder), group, f"seed-{cell.seed}") for name in names]
+    made = [_make(name, Path(folder), group, cell.folder.name) for name in names]
 
     def report(numbers: dict[str, float], step: int) -> None:
         for logger in made:

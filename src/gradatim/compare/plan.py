@@ -133,7 +133,8 @@ class Plan:
         devices: processes per run, each with its own device.
         alpha: family-wise level of "helps" and "hurts".
         margin: difference in the metric that does not matter.
-        data_fingerprint: of the data as they were read; results of other data are never mixed in.
+        fingerprint: of the data as they were read and of your own code; results of other data or
+            other code are never mixed in.
         versions: of the packages that numbers can depend on.
 
     Raises:
@@ -187,7 +188,7 @@ class Plan:
     devices: int = 1
     alpha: float = 0.05
     margin: float | None = None
-    data_fingerprint: str | None = None
+    fingerprint: str | None = None
     versions: Mapping[str, str] = field(default_factory=versions)
 
     def __post_init__(self) -> None:
@@ -220,6 +221,8 @@ class Plan:
             check_number("weight_decay", self.weight_decay, at_least=0)
         check_count("tune", self.tune, at_least=0)
         check_number("alpha", self.alpha, above=0, below=0.5)
+        if self.amount is not None and self.budget in ("steps", "samples"):
+            check_count("amount", _whole(self.amount), at_least=1)
         if self.budget == "seconds" and self.amount is None:
             raise refusal("amount", "given with --budget seconds", None)
         if self.devices > 1 and self.batch_size and self.batch_size % self.devices:
@@ -243,7 +246,10 @@ class Plan:
             Stress(label_noise=share, noise=self.noise, imbalance=ratio, train_fraction=fraction)
             for fraction, ratio, share in every
         ]
-        return {slug_of(stress): stress for stress in stresses}
+        found = {slug_of(stress): stress for stress in stresses}
+        if len(found) < len(stresses):
+            raise refusal("settings", "different in their first six digits", ", ".join(found))
+        return found
 
     @property
     def specs(self) -> tuple[CurriculumSpec, ...]:
@@ -428,11 +434,17 @@ def _with_controls(entries: Any) -> tuple[CurriculumSpec, ...]:
         # The baseline is plain shuffling, whatever else may be called like it.
         if spec.name == BASELINE and spec.parameters:
             raise refusal("curricula", f"free of parameters for {BASELINE}", str(spec))
+        if spec.label in CONTROLS and spec.name != spec.label:
+            raise refusal("label", f"another than {spec.label}, a control's own", str(spec))
     controls = {
         name: next((spec for spec in specs if spec.label == name), CurriculumSpec(name))
         for name in CONTROLS
     }
     return (*controls.values(), *(spec for spec in specs if spec.label not in controls))
+
+
+def _whole(amount: float) -> float:
+    return int(amount) if float(amount).is_integer() else amount
 
 
 def _numbers(name: str, values: Any) -> tuple[float, ...]:

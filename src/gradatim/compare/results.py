@@ -133,10 +133,16 @@ def _judged(
         )
         items = [_item_gains(runs[seed], baseline[seed], sign) for seed in seeds]
         several = all(each is not None and len(each) > 1 for each in items)
-        if plan.test is not None and several:
+        if several and all(runs[seed].get("shared_test") for seed in seeds):
             # Every seed is judged on the same items, whose choice is chance as well.
             intervals[name] = bootstrap_interval(np.stack(items), shared_items=True).interval  # type: ignore[arg-type]
-    return judge(pairs, alpha=plan.alpha, margin=plan.margin, intervals=intervals)
+    return judge(
+        pairs,
+        alpha=plan.alpha,
+        margin=plan.margin,
+        intervals=intervals,
+        family=len(plan.specs) - 1,
+    )
 
 
 def _item_gains(run: Result, baseline: Result, sign: float) -> np.ndarray | None:

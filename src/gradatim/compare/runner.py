@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import json
 import tomllib
@@ -24,6 +25,7 @@ from gradatim.validation import check_choice, check_count, refusal
 __all__ = [
     "BACKENDS",
     "Failure",
+    "check_backend",
     "finished_cells",
     "open_folder",
     "run_cells",
@@ -56,6 +58,29 @@ class Failure:
         return f"{self.cell}: {self.reason}"
 
 
+def check_backend(backend: str) -> None:
+    """Refuse a backend that is unknown or not installed, before anything runs.
+
+    Args:
+        backend: of joblib.
+
+    Raises:
+        ValueError: an unknown name.
+        ImportError: its packages are missing.
+
+    Example:
+        >>> check_backend("loky")
+    """
+    check_choice("backend", backend, BACKENDS)
+    module, words = {
+        "loky": ("joblib", ""),
+        "ray": ("ray", "ray"),
+        "dask": ("distributed", '"dask[distributed]"'),
+    }[backend]
+    if importlib.util.find_spec(module) is None:
+        raise ImportError(f"backend {backend} needs more packages: python -m pip install {words}")
+
+
 def open_folder(plan: Plan, out: Path) -> None:
     """Make the results folder, or take up the one of a comparison that was stopped.
 
@@ -79,6 +104,8 @@ def open_folder(plan: Plan, out: Path) -> None:
     if out.exists() and not out.is_dir():
         raise refusal("out", rule, f"{out}, which is a file")
     path = out / PLAN
+    if out.exists():
+        remove_partial_files(out)
     if path.exists():
         try:
             differences = plan.differences(tomllib.loads(path.read_text(encoding="utf-8")))
@@ -91,7 +118,6 @@ def open_folder(plan: Plan, out: Path) -> None:
         raise refusal("out", rule, f"{out}, which holds other files")
     else:
         replace_file(path, plan.as_toml())
-    remove_partial_files(out)
 
 
 def finished_cells(plan: Plan, out: Path, *, trials: bool = False) -> dict[Cell, dict[str, Any]]:
@@ -123,8 +149,10 @@ def _read(path: Path) -> dict[str, Any]:
         result = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise refusal("result", "JSON as it was written", path, cause) from error
-    beside = path.with_name(PREDICTIONS)
-    if beside.exists():
+    if not isinstance(result, dict) or "learning_rate" not in result:
+        raise refusal("result", "a table as it was written", path, cause)
+    if "scores" in result:
+        beside = path.with_name(PREDICTIONS)
         try:
             with np.load(beside) as arrays:
                 result |= dict(arrays)
@@ -142,7 +170,7 @@ def tuned_rates(plan: Plan, out: Path) -> dict[tuple[str, str], float]:
 
     Returns:
         Learning rates by (setting, curriculum), of those with a finished trial; the earlier trial
-        wins a tie.
+        wins a tie. Where a judged run is there already, its rate stands: all seeds share one.
 
     Example:
         >>> tuned_rates(Plan(tune=0), Path("results"))
@@ -150,11 +178,17 @@ def tuned_rates(plan: Plan, out: Path) -> dict[tuple[str, str], float]:
     """
     best: dict[tuple[str, str], tuple[float, float]] = {}
     for cell, result in finished_cells(plan, out, trials=True).items():
+        if result["validation_score"] is None:  # it diverged
+            continue
         score = result["validation_score"] * (1 if plan.score.higher_is_better else -1)
         key = (cell.setting, cell.curriculum)
         if key not in best or score > best[key][0]:
             best[key] = (score, result["learning_rate"])
-    return {key: rate for key, (_, rate) in best.items()}
+    rates = {key: rate for key, (_, rate) in best.items()}
+    if rates:
+        for cell, result in finished_cells(plan, out).items():
+            rates[cell.setting, cell.curriculum] = result["learning_rate"]
+    return rates
 
 
 def run_cells(
@@ -194,7 +228,7 @@ def run_cells(
         []
     """
     check_count("jobs", jobs, at_least=1)
-    check_choice("backend", backend, BACKENDS)
+    check_backend(backend)
     done = finished_cells(plan, out, trials=trials)
     left = [cell for cell in (plan.trials() if trials else plan.cells()) if cell not in done]
     rates = {} if trials else tuned_rates(plan, out)
@@ -244,11 +278,9 @@ def _parallel(backend: str, jobs: int) -> Iterator[Callable[[Iterable[Any]], Ite
 
 @contextlib.contextmanager
 def _ray(jobs: int) -> Iterator[None]:
-    try:
-        import ray  # pyright: ignore[reportMissingImports]
-        from ray.util.joblib import register_ray  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        raise ImportError("backend ray needs ray: python -m pip install ray") from error
+    import ray  # pyright: ignore[reportMissingImports]
+    from ray.util.joblib import register_ray  # pyright: ignore[reportMissingImports]
+
     ours = not ray.is_initialized()
     if ours:
         ray.init(num_cpus=jobs, include_dashboard=False, log_to_driver=False)
@@ -262,11 +294,8 @@ def _ray(jobs: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _dask(jobs: int) -> Iterator[None]:
-    try:
-        import distributed  # pyright: ignore[reportMissingImports]
-    except ImportError as error:
-        words = 'python -m pip install "dask[distributed]"'
-        raise ImportError(f"backend dask needs dask and distributed: {words}") from error
+    import distributed  # pyright: ignore[reportMissingImports]
+
     try:
         distributed.get_client()
     except ValueError:

@@ -71,13 +71,16 @@ def show_plan(plan: Plan, screen: Console, *, finished: int) -> None:
     there = f", {finished} of them finished before" if finished else ""
     tuning = f" ({len(plan.trials())} of them tune)" if plan.tune else ""
     spent = f"{plan.epochs} epochs' worth of {plan.budget}"
+    if plan.epochs == 1:
+        spent = spent.replace("epochs'", "epoch's")
     if plan.amount is not None:
         spent = f"{plan.amount:,g} {plan.budget}"
     elif plan.budget == "epochs":
         spent = f"{plan.epochs} epochs of its own"
     screen.print(
         f"{plan.data}: {counts}: {total} runs{tuning}{there}. "
-        f"Judged by {plan.score.title}; {spent} for everybody."
+        f"Judged by {plan.score.title}; {spent} for everybody.",
+        markup=False,
     )
     smallest, family = smallest_sign_flip_p(seeds), len(plan.specs) - 1
     if smallest * family > plan.alpha:
@@ -146,9 +149,10 @@ def table(plan: Plan, setting: str, rows: Sequence[Row]) -> Table:
     """
     with needs_extra("gradatim compare"):
         from rich import box
+        from rich.markup import escape
         from rich.table import Table
     grid = Table(
-        title=f"{plan.data}, {plan.settings[setting].title}",
+        title=escape(f"{plan.data}, {plan.settings[setting].title}"),
         title_justify="left",
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
@@ -159,19 +163,23 @@ def table(plan: Plan, setting: str, rows: Sequence[Row]) -> Table:
     grid.add_column("gain [95 %]", justify="right", no_wrap=True)
     for test in ("t", "flip", "Holm"):
         grid.add_column(f"p {test}", justify="right", no_wrap=True)
-    grid.add_column("verdict")
+    grid.add_column("verdict", min_width=10)
     grid.add_column("samples", justify="right", no_wrap=True)
     for row in rows:
-        grid.add_row(*_line(plan, row))
+        name, *others = _line(plan, row)
+        grid.add_row(escape(name), *others)
+    for label in [spec.label for spec in plan.specs]:
+        if rows and label not in [row.curriculum for row in rows]:
+            grid.add_row(escape(label), *[""] * 5, "[red]failed[/]", "")
     return grid
 
 
 def _line(plan: Plan, row: Row) -> list[str]:
     forward = row.samples.get("forward", 0) + row.samples.get("survey", 0)
-    budget = f"{forward / 1000:.0f}k/{row.samples.get('backward', 0) / 1000:.0f}k"
+    budget = f"{_rows(forward)}/{_rows(row.samples.get('backward', 0))}"
     scale = plan.score.scale
-    digits = ".1f" if scale == 100 else ".3g"
-    score = f"{scale * row.mean:{digits}} ± {scale * row.deviation:{digits}}"
+    mean, deviation = (signed(scale * v, scale).lstrip("+") for v in (row.mean, row.deviation))
+    score = f"{mean} ± {deviation}"
     found = row.comparison
     if found is None:
         missing = "(baseline)" if row.curriculum == BASELINE else "too few seeds"
@@ -192,6 +200,10 @@ def _line(plan: Plan, row: Row) -> list[str]:
     ]
 
 
+def _rows(count: float) -> str:
+    return f"{count / 1000:.0f}k" if count >= 1000 else f"{count:.0f}"
+
+
 def show_results(plan: Plan, summary: Mapping[str, Sequence[Row]], screen: Console) -> None:
     """Print the tables, the verdicts in words, and how to read both.
 
@@ -207,6 +219,9 @@ def show_results(plan: Plan, summary: Mapping[str, Sequence[Row]], screen: Conso
     """
     metric = plan.score
     assert plan.margin is not None
+    if not any(summary.values()):
+        screen.print("No run finished, so there is nothing to judge.", style="red")
+        return
     for setting, rows in summary.items():
         screen.print()
         screen.print(table(plan, setting, rows))
@@ -219,7 +234,10 @@ def show_results(plan: Plan, summary: Mapping[str, Sequence[Row]], screen: Conso
     family, seeds = len(plan.specs) - 1, len(plan.seeds)  # type: ignore[arg-type]
     unit = "in percent" if metric.scale == 100 else "as it is"
     margin = f"{metric.scale * plan.margin:.3g} {'point' if metric.scale == 100 else ''}".strip()
-    fixed = " Intervals resample seeds and test items together." if plan.test is not None else ""
+    compared = [row.comparison for rows in summary.values() for row in rows if row.comparison]
+    fixed = ""
+    if any(found.item_interval is not None for found in compared):
+        fixed = " Intervals resample seeds and test items together."
     screen.print()
     screen.print(
         f"Test {metric.title} {unit}, mean ± standard deviation over {seeds} seeds; gain over "

@@ -290,6 +290,8 @@ class _Run:
         if self.curriculum.survey_due:
             with self.watch("survey"):
                 self.curriculum.survey(self.training, self.look, batch_size=EVALUATION_BATCH)
+            self.spent.survey += len(self.training)
+            self.done.samples["survey"] += len(self.training)
         with self.watch("selection"):
             subset = int(self.curriculum.metrics()["subset_size"])
         batches, begun = len(self.loader), self.spent.epochs
@@ -341,6 +343,9 @@ class _Run:
         with self.watch("evaluation"):
             outputs, loss = predict(self.bare, self.validation, self.objective, self.device)
             score = self.score(outputs, self.validation.labels)
+            if self.fabric.world_size > 1:
+                # Statistics of batch normalisation differ by rank; decisions must not.
+                score, loss = self.fabric.broadcast((score, loss))
         self.done.samples["evaluation"] += len(self.validation)
         seconds = self.watch.read()
         trained = sum(value for name, value in seconds.items() if name != "evaluation")
@@ -359,7 +364,8 @@ class _Run:
             self.weights = copy.deepcopy(self.bare.state_dict())
             self.waited = 0
         if self.report is not None:
-            self.report({**now, "learning_rate": self.rate_factor()}, self.spent.steps)
+            rate = float(self.optimizer.param_groups[0]["lr"])
+            self.report({**now, "learning_rate": rate}, self.spent.steps)
 
     def plateau(self) -> bool:
         """Divide the learning rate by ten where validation stands still; whether to stop."""
@@ -376,9 +382,6 @@ class _Run:
     def look(self, batch: list[torch.Tensor]) -> dict[str, torch.Tensor]:
         """Losses of a batch that a method surveys."""
         features, targets = (self.fabric.to_device(part) for part in batch)
-        rows = len(targets) * self.fabric.world_size
-        self.spent.survey += rows
-        self.done.samples["survey"] += rows
         with self.fabric.autocast():
             outputs = self.bare(features).float()
         losses = self.objective.losses(outputs, targets)

@@ -137,6 +137,7 @@ def judge(
     alpha: float,
     margin: float,
     intervals: Mapping[str, tuple[float, float]] | None = None,
+    family: int | None = None,
 ) -> dict[str, Comparison]:
     """Compare each curriculum with plain training; the family is what is handed over together.
 
@@ -152,6 +153,8 @@ def judge(
         intervals: by curriculum, an interval that also counts the chance of the test items, where
             all seeds share one test set; "helps" and "hurts" must leave out 0 there too. Seeds on
             one small test set alone find differences that belong to its items.
+        family: how many comparisons were planned; those that are missing (their runs failed) count
+            as found nothing. None is as many as are handed over.
 
     Returns:
         A comparison per curriculum, in the order given.
@@ -166,10 +169,13 @@ def judge(
     """
     check_number("alpha", alpha, above=0, below=0.5)
     t_tests = {name: paired_t_test(a, b) for name, (a, b) in pairs.items()}
-    adjusted = holm([test.p_value for test in t_tests.values()])
+    family = max(len(pairs), family or 0)
+    # Failed runs must not make the verdicts of the others easier.
+    missing = [1.0] * (family - len(pairs))
+    adjusted = holm([*(test.p_value for test in t_tests.values()), *missing])[: len(pairs)]
     return {
         name: _comparison(
-            t_tests[name], float(p), a, b, alpha, margin, len(pairs), (intervals or {}).get(name)
+            t_tests[name], float(p), a, b, alpha, margin, family, (intervals or {}).get(name)
         )
         for (name, (a, b)), p in zip(pairs.items(), adjusted, strict=True)
     }

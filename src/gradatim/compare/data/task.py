@@ -206,9 +206,10 @@ def _limited(loaded: Loaded, seed: int) -> dict[str, np.ndarray]:
     total = sum(map(len, parts.values()))
     if limit is None or limit >= total:
         return parts
-    generator = np.random.default_rng([seed, 4])
     sizes = apportion(np.array([len(at) for at in parts.values()]), limit)
     for (part, positions), size in zip(parts.items(), sizes, strict=True):
+        # A given test part stays one and the same for all seeds.
+        generator = np.random.default_rng([4] if part == "test" else [seed, 4])
         groups = np.zeros(len(positions), np.int64)
         if loaded.kind == "classification":
             groups = loaded.targets[positions]
