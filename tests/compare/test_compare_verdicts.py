@@ -149,7 +149,7 @@ def test_a_shared_test_set_asks_for_both_kinds_of_evidence():
 
 @pytest.mark.parametrize(
     ("value", "scale", "written"),
-    [(1.26, 100, "+1.3"), (-0.04, 100, "-0.0"), (0.01234, 1, "+0.0123"), (1234.5, 1, "+1,234")],
+    [(1.26, 100, "+1.3"), (-0.04, 100, "-0.0"), (0.01234, 1, "+0.012"), (1234.5, 1, "+1,234")],
 )
 def test_differences_are_written_in_the_metrics_unit(value, scale, written):
     assert signed(value, scale) == written

@@ -159,7 +159,7 @@ def table(plan: Plan, setting: str, rows: Sequence[Row]) -> Table:
         pad_edge=False,
     )
     grid.add_column("curriculum", no_wrap=True)
-    grid.add_column(plan.score.title, justify="right", no_wrap=True)
+    grid.add_column(plan.score.name, justify="right", no_wrap=True)
     grid.add_column("gain [95 %]", justify="right", no_wrap=True)
     for test in ("t", "flip", "Holm"):
         grid.add_column(f"p {test}", justify="right", no_wrap=True)

@@ -98,7 +98,7 @@ class Comparison:
 
 
 def signed(value: float, scale: float) -> str:
-    """Write a difference: percent with one digit, other units with three significant ones.
+    """Write a difference: percent with one decimal, other units in about three digits.
 
     Args:
         value: already scaled.
@@ -106,11 +106,13 @@ def signed(value: float, scale: float) -> str:
 
     Example:
         >>> signed(1.26, 100), signed(0.01234, 1), signed(1234.5, 1)
-        ('+1.3', '+0.0123', '+1,234')
+        ('+1.3', '+0.012', '+1,234')
     """
-    if scale == 100 or abs(value) >= 100:
-        return f"{value:+,.1f}" if scale == 100 else f"{value:+,.0f}"
-    return f"{value:+.3g}"
+    if scale == 100:
+        return f"{value:+,.1f}"
+    if abs(value) >= 100:
+        return f"{value:+,.0f}"
+    return f"{value:+.3f}" if 0.001 <= abs(value) < 1 or value == 0 else f"{value:+.3g}"
 
 
 def probability(p: float) -> str:
