@@ -25,7 +25,21 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print the line and leave with exit code 2."""
-        self.exit(USAGE_ERROR, f"{self.prog}: {message}. Try: {self.prog} --help\n")
+        near = self._meant(message)
+        self.exit(USAGE_ERROR, f"{self.prog}: {message}.{near} Try: {self.prog} --help\n")
+
+    def _meant(self, message: str) -> str:
+        """Ask whether a known option was meant by one that is not."""
+        unknown = [word for word in message.split() if word.startswith("--")]
+        if "unrecognized" not in message or not unknown:
+            return ""
+        known = set(self._option_string_actions)
+        for action in self._actions:
+            if isinstance(action, argparse._SubParsersAction):
+                for command in action.choices.values():
+                    known.update(command._option_string_actions)
+        near = difflib.get_close_matches(unknown[0].partition("=")[0], sorted(known), n=1)
+        return f" Did you mean {near[0]}?" if near else ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -131,7 +131,7 @@ def test_a_comparison_that_was_stopped_goes_on(run, tmp_path, monkeypatch):
         (["--seeds", "many"], "argument --seeds: 'many' is no count, nor a list of seeds"),
         (["--epochs", "0"], "epochs must be a whole number, at least 1. Got 0."),
         (["--jobs", "0"], "jobs must be a whole number, at least 1. Got 0."),
-        (["--seed", "3"], "unrecognized arguments: --seed"),
+        (["--seed", "3"], r"unrecognized arguments: --seed.*\. Did you mean --seeds\?"),
         (["--label-noise", "a"], "argument --label-noise: 'a' is no number"),
         (["--logger", "tensorbord"], "logger must be one of .* Did you mean 'tensorboard'?"),
         (["--backend", "rai"], "backend must be one of .* Did you mean 'ray'?"),

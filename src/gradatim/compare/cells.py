@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -72,11 +73,11 @@ def run_cell(
         >>> result["steps"], result["corrupted_labels"], result["samples"]["backward"]
         (16, 323, 1024)
     """
-    with needs_extra("gradatim compare"), warnings.catch_warnings():
+    with needs_extra("gradatim compare"):
+        from lightning_fabric import Fabric
+    with _quiet(), warnings.catch_warnings():
         # Fabric's hints about workers and nodes are no concern of who compares curricula.
         warnings.filterwarnings("ignore", module="lightning_fabric")
-        from lightning_fabric import Fabric
-
         fabric = Fabric(
             accelerator=plan.device,
             devices=plan.devices,
@@ -204,6 +205,18 @@ def _opened(
         opened["by_class"] = by_class(task.kind, outputs, targets, task.label_names)
         opened["by_frequency"] = by_frequency(task.kind, outputs, targets, counts)
     return opened
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Fabric says for every run which precision it uses; here everybody's is the same."""
+    logger = logging.getLogger("lightning_fabric")
+    before = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(before)
 
 
 @contextmanager

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["console", "progress", "show_plan", "show_results", "table"]
 
 PIPE_WIDTH = 100
+HOPELESS = 5.0  # standard deviations
 STYLES = {"helps": "green", "hurts": "red", "equivalent": "cyan", "not enough evidence": "dim"}
 
 
@@ -90,11 +91,10 @@ def show_plan(plan: Plan, screen: Console, *, finished: int) -> None:
             style="yellow",
         )
     detectable = minimum_detectable_difference(1.0, seeds, alpha=plan.alpha / family)
-    screen.print(
-        f"This plan finds, four times in five, a difference of {detectable:.1f} standard "
-        "deviations of the paired differences.",
-        style="dim",
-    )
+    found = f"a difference of {detectable:.1f} standard deviations of the paired differences"
+    if detectable > HOPELESS:
+        found = "next to nothing: differences many times as large as their spread over seeds"
+    screen.print(f"This plan finds, four times in five, {found}.", style="dim")
 
 
 @contextmanager
