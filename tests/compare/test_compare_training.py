@@ -120,6 +120,18 @@ def test_seconds_pay_for_preparation_too():
     assert done.steps < 100
 
 
+def test_diversity_is_told_from_the_rest_of_selection():
+    class Diverse(gr.Method):
+        def plan(self, pool, run):
+            features = TASK.training.features[pool.index]
+            kept = gr.selection.facility_location(features, 512, generator=run.generator("kept"))
+            return pool.keep(kept)
+
+    done, _ = run(Diverse(), amount=16)
+    assert done.seconds["diversity"] > 0.01  # 512 greedy steps, twice
+    assert 0 <= done.seconds["selection"] < done.seconds["diversity"]
+
+
 def test_seconds_name_where_they_went():
     method = gr.SPL(survey_every_epochs=1, pace=gr.pacing.Linear(start_fraction=0.5, epochs=4))
     done, _ = run(method, amount=60)

@@ -45,6 +45,17 @@ class Stopwatch:
         yield
         self._seconds[section] += time.perf_counter() - begun
 
+    def move(self, origin: str, section: str, seconds: float) -> None:
+        """Count seconds for another section: a part that was measured within a whole.
+
+        Args:
+            origin: where they were counted.
+            section: what they belong to.
+            seconds: at least 0.
+        """
+        self._seconds[origin] -= seconds
+        self._seconds[section] += seconds
+
     def read(self) -> dict[str, float]:
         """Seconds by section so far. On CUDA it waits for the work that was measured."""
         if self._events:

@@ -21,6 +21,7 @@ from gradatim.compare.budget import Budget, Spent, cosine
 from gradatim.compare.data import Samples
 from gradatim.compare.objectives import Objective
 from gradatim.compare.stopwatch import Stopwatch
+from gradatim.measured import collected
 from gradatim.validation import check_choice, check_count, check_number, refusal
 
 if TYPE_CHECKING:
@@ -105,8 +106,8 @@ class Trained:
         epochs: per epoch ``first_step`` (steps before it) and ``samples`` (its subset's size).
         samples: rows through the model: ``forward`` and ``backward`` in training, ``survey`` in
             passes without gradient that a method asked for, ``evaluation`` on validation data.
-        seconds: by section: data, selection (planning and weighing), forward, backward (with the
-            optimizer's step), survey, evaluation.
+        seconds: by section: data, selection (planning and weighing), what methods measure of
+            planning (diversity), forward, backward (with the optimizer's step), survey, evaluation.
         steps: optimizer steps.
         stopped_early: the plateau regime ended before the budget.
 
@@ -292,8 +293,10 @@ class _Run:
                 self.curriculum.survey(self.training, self.look, batch_size=EVALUATION_BATCH)
             self.spent.survey += len(self.training)
             self.done.samples["survey"] += len(self.training)
-        with self.watch("selection"):
+        with self.watch("selection"), collected() as parts:
             subset = int(self.curriculum.metrics()["subset_size"])
+        for section, seconds in parts.items():
+            self.watch.move("selection", section, seconds)
         batches, begun = len(self.loader), self.spent.epochs
         self.done.epochs.append({"first_step": self.spent.steps, "samples": subset})
         iterator = iter(self.loader)

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 import torch
 
+from gradatim.measured import measured
 from gradatim.selection.partial import check_generator, permutation
 from gradatim.validation import as_vector, check_choice, check_count, check_number, refusal
 
@@ -116,11 +117,12 @@ def facility_location(
             )
         diversity, scale = 0.0, 1.0
     cover = _Cover(rows, z, scale, diversity * size / max(1, len(rows)))
-    if greedy == "stochastic" and diversity > 0:
-        assert generator is not None
-        sampled = min(size, math.ceil(size / max(1, k) * math.log(1 / epsilon)))
-        return _stochastic(cover, gains, k, sampled, generator)
-    return _lazy(cover, gains, k) if greedy == "lazy" else _exact(cover, gains, k)
+    with measured("diversity"):
+        if greedy == "stochastic" and diversity > 0:
+            assert generator is not None
+            sampled = min(size, math.ceil(size / max(1, k) * math.log(1 / epsilon)))
+            return _stochastic(cover, gains, k, sampled, generator)
+        return _lazy(cover, gains, k) if greedy == "lazy" else _exact(cover, gains, k)
 
 
 def facility_value(
