@@ -107,9 +107,9 @@ def main() -> None:
                 accuracy = (net(images).argmax(1) == labels).float().mean()
             print(f"epoch {curriculum.epoch:2}: {accuracy:.1%} right", flush=True)
     save()
-    if world > 1:
-        dist.destroy_process_group()
 
 
 if __name__ == "__main__":
     main()
+    if dist.is_initialized():  # after main, so that nothing uses the group any longer
+        dist.destroy_process_group()
