@@ -33,9 +33,9 @@ def fashion_mnist(source: Path) -> None:
 
 
 def cifar10n(source: Path) -> None:
-    """Training images 0 ... 9,999 with the labels of CIFAR-10N's worst annotators (40 % wrong),
+    """Training images 0 ... 9,999 with CIFAR-10N's worst labels (40 % wrong), or with clean ones.
 
-    and the first 2,000 test images with clean labels.
+    The test part is the first 2,000 test images with clean labels.
     """
     specification = importlib.util.spec_from_file_location("unpack", source / "unpack.py")
     unpack = importlib.util.module_from_spec(specification)
