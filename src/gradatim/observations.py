@@ -64,6 +64,28 @@ class Observations:
         self._fixed_device = True
         self.device = self.device or device
 
+    @property
+    def recording(self) -> bool:
+        """Whether a method remembers more of a batch than its losses."""
+        return bool(self._recording)
+
+    def remember_losses(
+        self,
+        index: torch.Tensor,
+        real: int,
+        losses: torch.Tensor,
+        step: int,
+        rate: Any,
+        clock: Any,
+    ) -> None:
+        """As `remember`, of the first ``real`` rows, where no method records anything else."""
+        if not real:
+            return
+        if real < index.numel():
+            index, losses = index[:real], losses[:real]
+        rate, clock = 0.0 if rate is None else rate, 0.0 if clock is None else clock
+        self.log.append(index, losses, _NONE, step=step, learning_rate=rate, clock=clock)
+
     def remember(self, batch: Batch) -> None:
         """Log what methods will observe; nothing waits for the device."""
         if not self._observing or batch.size == 0:

@@ -85,7 +85,9 @@ class Steps:
         if self._paced:
             rate, clock = self.clock.rate(run.step), self.clock.time
         batch = None
-        if self._weighing or remembers:
+        # Losses alone need no batch around them: a third of what remembering costs.
+        bare = remembers and not self.epochs.recording and seen is not None and seen[0] is losses
+        if self._weighing or (remembers and not bare):
             batch = self._batch(detached, signals, taken, rate, clock)
         weights = None
         if self._weighing or taken.plan_weights is not None:
@@ -101,7 +103,9 @@ class Steps:
             wide = torch.promote_types(losses.dtype, torch.float32)
             ones = torch.ones_like(losses, dtype=wide, requires_grad=False)
             weights = torch.where(kept, ones if weights is None else weights, 0)
-        if remembers and seen is not None:
+        if bare:
+            epochs.remember_losses(taken.index, taken.real, detached, run.step, rate, clock)
+        elif remembers and seen is not None:
             values, known = seen
             row = batch
             if row is None or values is not losses:
