@@ -382,11 +382,11 @@ def test_a_class_of_one_member_is_no_obstacle_and_counts_as_hardest():
     assert alone.tolist() == [0.0] * 41
 
 
-def wrong_is_hardest(features, labels, wrong, **changes):
+def hardest(features, labels, **changes):
     scores = teacher_scores(Samples(features, labels), seed=0, **changes)
     assert scores.shape == (len(labels),)
     assert bool(scores.isfinite().all())
-    assert int(scores.argmax()) == wrong
+    return int(scores.argmax())
 
 
 def test_teachers_of_every_kind_and_modality_find_the_wrong_label():
@@ -395,23 +395,23 @@ def test_teachers_of_every_kind_and_modality_find_the_wrong_label():
     shown = labels.clone()
     shown[7] = 1 - shown[7]
     table = torch.randn(60, 3, generator=generator) + 4 * labels[:, None]
-    wrong_is_hardest(table, shown, 7)
+    assert hardest(table, shown) == 7
     pixels = torch.randint(0, 60, (60, 3, 20, 17), generator=generator, dtype=torch.uint8)
     pixels[labels == 1, :, :10] += 150
-    wrong_is_hardest(pixels, shown, 7, modality="image")
-    wrong_is_hardest(pixels[:, :1].float() / 255, shown, 7, modality="spectrogram")
+    assert hardest(pixels, shown, modality="image") == 7
+    assert hardest(pixels[:, :1].float() / 255, shown, modality="spectrogram") == 7
     ids = torch.randint(4, 20, (60, 6), generator=generator)
     ids[:, 2] = 2 + labels
     ids[:, 5] = 0
-    wrong_is_hardest(ids, shown, 7, modality="text")
+    assert hardest(ids, shown, modality="text") == 7
     both = torch.stack([labels, 1 - labels], 1).float()
     both[7] = 1 - both[7]
-    wrong_is_hardest(table, both, 7, kind="multilabel")
-    wrong_is_hardest(ids, both, 7, kind="multilabel", modality="text")
+    assert hardest(table, both, kind="multilabel") == 7
+    assert hardest(ids, both, kind="multilabel", modality="text") == 7
     target = table.sum(1) * 1000
     target[7] += 30_000
-    wrong_is_hardest(table, target, 7, kind="regression")
-    wrong_is_hardest(table, torch.stack([target, -target], 1), 7, kind="regression")
+    assert hardest(table, target, kind="regression") == 7
+    assert hardest(table, torch.stack([target, -target], 1), kind="regression") == 7
 
 
 def test_targets_of_other_units_do_not_drown_the_rest():
@@ -419,7 +419,7 @@ def test_targets_of_other_units_do_not_drown_the_rest():
     table = torch.randn(60, 2, generator=generator)
     targets = torch.stack([table[:, 0], 1e6 * table[:, 1]], 1)
     targets[3, 0] += 10
-    wrong_is_hardest(table, targets, 3, kind="regression")
+    assert hardest(table, targets, kind="regression") == 3
 
 
 def test_teachers_of_large_data_learn_from_a_part(monkeypatch):
