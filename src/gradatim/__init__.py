@@ -1,14 +1,16 @@
 """Curriculum learning for PyTorch: what a model trains on next, and whether it helped."""
 
-from gradatim import pacing, scores, selection, weighting
+from gradatim import dynamics, pacing, scores, selection, weighting
 from gradatim.citations import cite
 from gradatim.curriculum import Curriculum
 from gradatim.loader import CurriculumLoader
 from gradatim.method import Batch, Method, Pool, Run
 from gradatim.methods import (
+    DIHCL,
     SPCL,
     SPL,
     SPLD,
+    Dynamics,
     Focal,
     PacedRandom,
     Predefined,
@@ -20,12 +22,14 @@ from gradatim.table import Scalar, Table
 __version__ = "0.1.0"
 
 __all__ = [
+    "DIHCL",
     "SPCL",
     "SPL",
     "SPLD",
     "Batch",
     "Curriculum",
     "CurriculumLoader",
+    "Dynamics",
     "Focal",
     "Method",
     "PacedRandom",
@@ -37,6 +41,7 @@ __all__ = [
     "Table",
     "Uniform",
     "cite",
+    "dynamics",
     "pacing",
     "scores",
     "selection",

@@ -24,8 +24,8 @@ __all__ = ["check", "collect", "load", "save"]
 
 VERSION = 1
 _KEYS = (
-    *("version", "size", "seed", "epoch", "step", "world", "clock", "seen", "previous"),
-    *("methods", "position", "unmerged"),
+    *("version", "size", "seed", "epoch", "step", "world", "clock", "previous_rate", "seen"),
+    *("previous", "methods", "position", "unmerged"),
 )
 _METHOD_KEYS = ("class", "tables", "state")
 _POSITION_KEYS = ("consumed", "batch_in_epoch", "plan", "weights", "batch_scale")
@@ -61,6 +61,7 @@ def _unmerged(curriculum: Curriculum) -> dict[str, Any]:
                 "losses": empty,
                 "step": empty.long(),
                 "learning_rate": empty.double(),
+                "previous_rate": empty.double(),
                 "clock": empty.double(),
                 "columns": {
                     name: torch.zeros((0, *shape), dtype=getattr(torch, dtype))
@@ -82,6 +83,7 @@ def _unmerged(curriculum: Curriculum) -> dict[str, Any]:
 
 def _local(table: Table) -> dict[str, torch.Tensor] | None:
     """Every rank's value of each row that any rank wrote since the merge (collective)."""
+    table.agree_on_shape()
     index, _, _ = table.local_rows()
     (union,) = distributed.gather_rows([index.cpu()])
     union = torch.unique(union)
@@ -92,6 +94,7 @@ def _local(table: Table) -> dict[str, torch.Tensor] | None:
     rows = table.storage[where] if added is None else added[where]
     steps = torch.zeros_like(where) if written is None else written[where]
     world = distributed.world_and_rank()[0]
+    assert table.shape is not None
     rows, steps = distributed.gather_rows([rows.cpu(), steps.cpu()])
     return {
         "index": union,
@@ -142,6 +145,9 @@ def save(curriculum: Curriculum) -> dict[str, Any]:
         "step": run.step,
         "world": run.world,
         "clock": float(curriculum.clock.time),
+        "previous_rate": None
+        if curriculum.clock.previous is None
+        else float(curriculum.clock.previous),
         "seen": epochs.seen.clone(),
         "previous": None if epochs.previous is None else epochs.previous.clone(),
         "methods": [
@@ -149,7 +155,7 @@ def save(curriculum: Curriculum) -> dict[str, Any]:
                 "class": type(method).__name__,
                 "tables": {
                     # clone(): .cpu() of a CPU tensor is the live table itself.
-                    name: table.storage.detach().clone().cpu()
+                    name: table.storage.detach().clone().cpu() if table.allocated else None
                     for name, table in method.tables().items()
                 },
                 "state": copy.deepcopy(method.state_dict()),
@@ -192,9 +198,9 @@ def check(curriculum: Curriculum, state: Any) -> None:
             raise refusal("state", f"with {lost} of {method!r}", sorted(saved["state"]))
         for name, table in tables.items():
             values = saved["tables"][name]
-            if values.shape != table.storage.shape or values.dtype != table.dtype:
-                rule = f"with {name!r} of {method!r} of shape {tuple(table.storage.shape)}"
-                raise refusal("state", f"{rule} and dtype {table.dtype}", values)
+            if not table.takes(values, state["size"] if table.per_sample else 1):
+                rule = f"with {name!r} of {method!r} of {table.expected}"
+                raise refusal("state", rule, values)
 
 
 def _require(keys: tuple[str, ...], found: dict[str, Any], what: str) -> None:
@@ -214,7 +220,7 @@ def load(curriculum: Curriculum, state: dict[str, Any]) -> None:
     run = epochs.run
     curriculum.seed = epochs.seed = run.seed = state["seed"]
     run.epoch, run.step = state["epoch"], state["step"]
-    curriculum.clock.time = state["clock"]
+    curriculum.clock.time, curriculum.clock.previous = state["clock"], state["previous_rate"]
     epochs.seen = state["seen"].clone()
     epochs.previous = None if state["previous"] is None else state["previous"].clone()
     epochs.log.clear()
@@ -222,7 +228,7 @@ def load(curriculum: Curriculum, state: dict[str, Any]) -> None:
     epochs.reset_tracking()
     for method, saved in zip(curriculum.methods, state["methods"], strict=True):
         for name, table in method.tables().items():
-            table.storage.copy_(saved["tables"][name])
+            table.restore(saved["tables"][name])
         method.load_state_dict(copy.deepcopy(saved["state"]))
     epochs.track()
 
@@ -283,7 +289,7 @@ def _restore_local(
     flat = steps.reshape(-1)
     order = torch.argsort(flat, stable=True)
     winner = order[last_of_each(everyone[order])]
-    chosen = rows.reshape(-1, *table.shape)[winner]
+    chosen = rows.flatten(0, 1)[winner]
     # All ranks hold the row; only the first counts as its writer.
     when = flat[winner] if rank == 0 else torch.full_like(flat[winner], -1)
     table.restore_rows(everyone[winner], chosen, when)

@@ -5,13 +5,27 @@ from __future__ import annotations
 import inspect
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
-__all__ = ["Clock"]
+__all__ = ["Clock", "Moment"]
 
 Rate = float | torch.Tensor
+
+
+class Moment(NamedTuple):
+    """The rates around one step.
+
+    Attributes:
+        rate: of the optimizer step that follows.
+        previous: of the last optimizer step; ``rate`` before the first.
+        time: the clock, summed rates of all optimizer steps before.
+    """
+
+    rate: Rate = 0.0
+    previous: Rate = 0.0
+    time: Rate = 0.0
 
 
 def _detached(rate: Any) -> Rate:
@@ -47,6 +61,7 @@ class Clock:
             inspect.signature(learning_rate).parameters
         )
         self.time: Rate = 0.0
+        self.previous: Rate | None = None  # rate of the last completed step
         self._optimizer: weakref.ref[Any] | None = None
         self._hooks: list[Any] = []
         self._before_step: Rate = 0.0
@@ -65,6 +80,11 @@ class Clock:
         if optimizer is None:
             raise RuntimeError("learning rate must be known: attach an optimizer first.")
         return _detached(optimizer.param_groups[0]["lr"])
+
+    def now(self, step: int) -> Moment:
+        """What stands at a step that is about to happen."""
+        rate = self.rate(step)
+        return Moment(rate, rate if self.previous is None else self.previous, self.time)
 
     def attach(self, optimizer: Any) -> None:
         """Tick with this optimizer's steps from now on. Call it before methods scale its rates."""
@@ -86,13 +106,15 @@ class Clock:
         """Tick once for a call of the curriculum, where no optimizer ticks."""
         self._step = step
         if self._optimizer is None and self.learning_rate is not None:
-            self.time = self.time + self.rate(step)
+            self.previous = self.rate(step)
+            self.time = self.time + self.previous
 
     def _remember(self, optimizer: Any) -> None:
         self._before_step = self.rate(self._step)
 
     def _tick(self, optimizer: Any) -> None:
         rate = self._before_step
+        self.previous = rate
         # A fused optimizer is called for a step that GradScaler skips, too, and told so here.
         skipped = getattr(optimizer, "found_inf", None)
         if skipped is not None:

@@ -12,11 +12,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from gradatim.clock import Moment
+
 __all__ = ["LIMIT_BYTES", "Log", "rounds"]
+
+_RATES = ("learning_rate", "previous_rate", "clock")  # in the order of Moment
+_NO_RATES = Moment()
 
 LIMIT_BYTES = 256 * 2**20
 
-_Entry = tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor], int, Any, Any]
+_Entry = tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor], int, Moment]
 
 
 class Log:
@@ -34,7 +39,7 @@ class Log:
 
     def clear(self) -> None:
         """Forget all rows."""
-        # One entry per call, (index, losses, columns, step, learning_rate, clock): a list per
+        # One entry per call, (index, losses, columns, step, rates): a list per
         # column would cost each step five times the appends.
         self._entries: list[_Entry] = []
         self.bytes = 0
@@ -49,8 +54,7 @@ class Log:
         columns: dict[str, torch.Tensor],
         *,
         step: int,
-        learning_rate: Any = 0.0,
-        clock: Any = 0.0,
+        now: Moment = _NO_RATES,
     ) -> None:
         """Keep one batch. Values are copied: the caller may change them in place afterwards."""
         # clone() takes half the time of to(copy=True).
@@ -59,11 +63,11 @@ class Log:
         if columns:
             columns = {name: column.detach().clone() for name, column in columns.items()}
             self.bytes += sum(copy.nbytes for copy in columns.values())
-        self._entries.append((index, kept, columns, step, learning_rate, clock))
+        self._entries.append((index, kept, columns, step, now))
 
     def rows(self) -> dict[str, Any]:
-        """All rows: index, losses, step, learning_rate, clock (R,) and the dict columns."""
-        index, losses, columns, step, learning_rate, clock = zip(*self._entries, strict=True)
+        """All rows: index, losses, step, rates and clock (R,) and the dict columns."""
+        index, losses, columns, step, moments = zip(*self._entries, strict=True)
         if any(part.keys() != columns[0].keys() for part in columns):
             raise RuntimeError("a method's record must give the same columns in every call.")
         lengths = torch.tensor([part.numel() for part in index])
@@ -79,17 +83,18 @@ class Log:
             "index": torch.cat(index),
             "losses": torch.cat(losses),
             "step": spread(step, torch.int64),
-            "learning_rate": spread([float(rate) for rate in learning_rate], torch.float64),
-            "clock": spread([float(time) for time in clock], torch.float64),
+            "learning_rate": spread([float(now.rate) for now in moments], torch.float64),
+            "previous_rate": spread([float(now.previous) for now in moments], torch.float64),
+            "clock": spread([float(now.time) for now in moments], torch.float64),
             "columns": {name: torch.cat([part[name] for part in columns]) for name in columns[0]},
         }
 
     def to(self, device: torch.device) -> None:
         """Move losses and columns; the index stays on the CPU."""
         moved: list[_Entry] = []
-        for index, losses, columns, step, rate, clock in self._entries:
+        for index, losses, columns, step, now in self._entries:
             columns = {name: column.to(device) for name, column in columns.items()}
-            moved.append((index, losses.to(device), columns, step, rate, clock))
+            moved.append((index, losses.to(device), columns, step, now))
         self._entries = moved
 
     def restore(self, rows: dict[str, Any], device: torch.device) -> None:
@@ -111,8 +116,7 @@ class Log:
                 losses[number],
                 {name: part[number] for name, part in parts.items()},
                 step=int(steps[number]),
-                learning_rate=float(rows["learning_rate"][first[number]]),
-                clock=float(rows["clock"][first[number]]),
+                now=Moment(*(float(rows[name][first[number]]) for name in _RATES)),
             )
 
 
@@ -141,8 +145,7 @@ def _averaged(rows: dict[str, Any]) -> dict[str, Any]:
         "index": distinct % span,
         "losses": mean(rows["losses"]),
         "step": distinct // span + start,
-        "learning_rate": rows["learning_rate"][first],
-        "clock": rows["clock"][first],
+        **{name: rows[name][first] for name in _RATES},
         "columns": {name: mean(column) for name, column in rows["columns"].items()},
     }
 

@@ -83,8 +83,10 @@ class Batch:
         epoch: the epoch in which the rows were seen.
         step: the engine's step; in `observe` int64 (B,), one per row.
         learning_rate: the rate at that step, where a method wants it; in `observe` float64 (B,).
-        clock: summed learning rate of the optimizer steps before that step; in `observe`
-            float64 (B,).
+        clock: summed learning rate of the optimizer steps before that step, where a method wants
+            the rate; in `observe` float64 (B,).
+        previous_rate: the rate of the last of those steps, or the current one if there was none;
+            in `observe` float64 (B,).
         surveyed: the rows come from `Curriculum.survey`, not from training.
         repeated: these rows were weighed before (a closure): count nothing twice.
 
@@ -102,6 +104,7 @@ class Batch:
     clock: float | torch.Tensor | None = None
     surveyed: bool = False
     repeated: bool = False
+    previous_rate: float | torch.Tensor | None = None
 
     @property
     def size(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from gradatim.clock import Moment
 from gradatim.log import LIMIT_BYTES, Log, rounds
 from gradatim.method import Batch, Method, Run, overrides
 from gradatim.table import Table
@@ -16,6 +17,7 @@ __all__ = ["Observations"]
 
 
 _NONE: dict[str, torch.Tensor] = {}  # the columns of most methods, shared by all steps
+_NO_RATES = Moment()
 
 
 class Observations:
@@ -75,16 +77,14 @@ class Observations:
         real: int,
         losses: torch.Tensor,
         step: int,
-        rate: Any,
-        clock: Any,
+        now: Moment | None,
     ) -> None:
         """As `remember`, of the first ``real`` rows, where no method records anything else."""
         if not real:
             return
         if real < index.numel():
             index, losses = index[:real], losses[:real]
-        rate, clock = 0.0 if rate is None else rate, 0.0 if clock is None else clock
-        self.log.append(index, losses, _NONE, step=step, learning_rate=rate, clock=clock)
+        self.log.append(index, losses, _NONE, step=step, now=_NO_RATES if now is None else now)
 
     def remember(self, batch: Batch) -> None:
         """Log what methods will observe; nothing waits for the device."""
@@ -102,8 +102,9 @@ class Observations:
             batch.losses,
             columns,
             step=int(batch.step),
-            learning_rate=0.0 if batch.learning_rate is None else batch.learning_rate,
-            clock=0.0 if batch.clock is None else batch.clock,
+            now=_NO_RATES
+            if batch.learning_rate is None
+            else Moment(batch.learning_rate, batch.previous_rate, batch.clock),  # type: ignore[arg-type]
         )
 
     def apply_log(self, *, surveyed: bool = False) -> None:
@@ -138,6 +139,7 @@ class Observations:
                     part["learning_rate"],
                     part["clock"],
                     surveyed,
+                    previous_rate=part["previous_rate"],
                 )
                 method.observe(batch, self.run)
 

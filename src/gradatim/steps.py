@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from gradatim import distributed
-from gradatim.clock import Clock
+from gradatim.clock import Clock, Moment
 from gradatim.epochs import Epochs, Taken
 from gradatim.method import Batch, Method, overrides
 from gradatim.validation import check_count, check_finite, refusal
@@ -81,14 +81,12 @@ class Steps:
         epochs.place(losses.device)
         remembers = self._observing and seen is not None and not taken.repeated
 
-        rate = clock = None
-        if self._paced:
-            rate, clock = self.clock.rate(run.step), self.clock.time
+        now = self.clock.now(run.step) if self._paced else None
         batch = None
         # Losses alone need no batch around them: a third of what remembering costs.
         bare = remembers and not self.epochs.recording and seen is not None and seen[0] is losses
         if self._weighing or (remembers and not bare):
-            batch = self._batch(detached, signals, taken, rate, clock)
+            batch = self._batch(detached, signals, taken, now)
         weights = None
         if self._weighing or taken.plan_weights is not None:
             weights = self._weights(losses, batch, taken)
@@ -104,12 +102,12 @@ class Steps:
             ones = torch.ones_like(losses, dtype=wide, requires_grad=False)
             weights = torch.where(kept, ones if weights is None else weights, 0)
         if bare:
-            epochs.remember_losses(taken.index, taken.real, detached, run.step, rate, clock)
+            epochs.remember_losses(taken.index, taken.real, detached, run.step, now)
         elif remembers and seen is not None:
             values, known = seen
             row = batch
             if row is None or values is not losses:
-                row = self._batch(values.detach(), known, taken, rate, clock)
+                row = self._batch(values.detach(), known, taken, now)
             epochs.remember(row)
 
         if self._weighted_mean and weights is not None and weighed:
@@ -218,8 +216,7 @@ class Steps:
         losses: torch.Tensor,
         signals: dict[str, Any],
         taken: Taken,
-        rate: Any,
-        clock: Any,
+        now: Moment | None,
     ) -> Batch:
         known: dict[str, Any] = {}
         for name in self._accepted:
@@ -235,7 +232,12 @@ class Steps:
             }
         run = self.epochs.run_of(taken)
         repeated = taken.repeated
-        return Batch(index, losses, known, run.epoch, run.step, rate, clock, repeated=repeated)
+        rate, previous, time = (None, None, None) if now is None else now
+        return Batch(
+            *(index, losses, known, run.epoch, run.step, rate, time),
+            repeated=repeated,
+            previous_rate=previous,
+        )
 
     def _weights(
         self, losses: torch.Tensor, batch: Batch | None, taken: Taken
@@ -289,10 +291,8 @@ class Steps:
         losses = losses.detach() if isinstance(losses, torch.Tensor) else losses
         self._check(losses, taken, signals)
         self.epochs.place(losses.device)
-        rate = clock = None
-        if self._paced:
-            rate, clock = self.clock.rate(self.epochs.run.step), self.clock.time
-        batch = self._batch(losses, signals, taken, rate, clock)
+        now = self.clock.now(self.epochs.run.step) if self._paced else None
+        batch = self._batch(losses, signals, taken, now)
         if taken.real:
             positions = selecting[0].select(batch, min(k, taken.real), self.epochs.run)
             positions = positions.sort().values

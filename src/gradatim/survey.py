@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch.utils.data import DataLoader, default_collate
 
+from gradatim.clock import Moment
 from gradatim.loader import Carried, IndexedCollate, IndexedDataset, WorkerStart
 from gradatim.method import Batch
 from gradatim.undisturbed import undisturbed
@@ -53,6 +54,8 @@ def survey(
         worker_init_fn=WorkerStart(dataloader_arguments.pop("worker_init_fn", None)),
         **dataloader_arguments,
     )
+    clock = curriculum.clock
+    now = clock.now(run.step) if clock.known else Moment()
     try:
         with undisturbed(model):
             for carried in loader:
@@ -61,7 +64,11 @@ def survey(
                 losses, signals = _answer(forward(carried.batch), index, curriculum)
                 epochs.place(losses.device)
                 epochs.remember(
-                    Batch(index, losses, signals, run.epoch, run.step, 0.0, 0.0, surveyed=True)
+                    Batch(
+                        *(index, losses, signals, run.epoch, run.step, now.rate, now.time),
+                        surveyed=True,
+                        previous_rate=now.previous,
+                    )
                 )
                 if epochs.log.bytes >= epochs.log_limit_bytes:
                     epochs.track()

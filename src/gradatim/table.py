@@ -44,7 +44,8 @@ class Table:
 
     Args:
         name: key in checkpoints and, for tables of one value per sample, in `Curriculum.scores`.
-        shape: shape of one row; () for one value per sample.
+        shape: shape of one row; () for one value per sample; None takes it from the rows that are
+            written first, for what only the model knows (classes, features).
         dtype: the values' dtype. Float64 stays on the CPU where the device has none.
         fill: initial value of every entry.
         merge: ``"last"``: the row written at the later step wins, ties by the higher rank.
@@ -64,7 +65,7 @@ class Table:
     def __init__(
         self,
         name: str,
-        shape: tuple[int, ...] = (),
+        shape: tuple[int, ...] | None = (),
         dtype: torch.dtype = torch.float32,
         fill: float = 0,
         merge: Merge = "last",
@@ -72,11 +73,16 @@ class Table:
         if not name or "." in name:
             raise refusal("name", "a non-empty string without dots", repr(name))
         self.name = name
-        self.shape = tuple(shape)
+        self.shape = None if shape is None else tuple(shape)
+        self._open_shape = shape is None
         self.dtype = dtype
         self.fill = fill
         self.merge: Merge = check_choice("merge", merge, ("last", "sum"))  # type: ignore[assignment]
+        if shape is None and merge == "sum":
+            raise refusal("shape", 'given where merge is "sum"', None)
         self.per_sample = True
+        self._size: int | None = None
+        self._device = torch.device("cpu")
         self._values: torch.Tensor | None = None
         self._written: torch.Tensor | None = None  # "last": step of each row's last local write
         self._added: torch.Tensor | None = None  # "sum": what this rank added since the merge
@@ -84,15 +90,34 @@ class Table:
 
     def __repr__(self) -> str:
         return (
-            f"Table({self.name!r}, shape={self.shape}, dtype={self.dtype}, "
+            f"Table({self.name!r}, shape={None if self._open_shape else self.shape}, "
+            f"dtype={self.dtype}, "
             f"fill={self.fill}, merge={self.merge!r})"
         )
 
     def allocate(self, size: int, device: torch.device | str = "cpu") -> Table:
         """Make the storage for ``size`` samples; the engine calls this after `Method.setup`."""
-        place = self._place(torch.device(device))
-        self._values = torch.full((size, *self.shape), self.fill, dtype=self.dtype, device=place)
+        self._size, self._device = size, self._place(torch.device(device))
+        if self.shape is not None:
+            rows = (size, *self.shape)
+            self._values = torch.full(rows, self.fill, dtype=self.dtype, device=self._device)
+            if self._steps is not None:
+                self.track(self._steps)
         return self
+
+    @property
+    def allocated(self) -> bool:
+        """Whether there are rows; a table of open shape has none before the first is written."""
+        return self._values is not None
+
+    def take_shape(self, shape: tuple[int, ...] | None) -> None:
+        """Settle an open shape, for good or (None) until the next write; for the engine."""
+        if not self._open_shape or shape == self.shape:
+            return
+        self.shape = shape
+        self._values = self._written = None
+        if shape is not None and self._size is not None:
+            self.allocate(self._size, self._device)
 
     def _place(self, device: torch.device) -> torch.device:
         lacks_float64 = device.type == "mps" and self.dtype == torch.float64
@@ -100,7 +125,7 @@ class Table:
 
     def to(self, device: torch.device) -> None:
         """Move the storage; float64 stays on the CPU where ``device`` has none."""
-        place = self._place(device)
+        self._device = place = self._place(device)
         for name in ("_values", "_written", "_added"):
             held = getattr(self, name)
             if held is not None:
@@ -110,7 +135,9 @@ class Table:
     def storage(self) -> torch.Tensor:
         """The merged values themselves, (N, *shape); a view for the engine, not a copy."""
         if self._values is None:
-            raise RuntimeError(f"table {self.name!r} has no size yet: make the loader first.")
+            missing = "rows yet: nothing was written" if self._size is not None else "size yet"
+            cause = "" if self._size is not None else ": make the loader first"
+            raise RuntimeError(f"table {self.name!r} has no {missing}{cause}.")
         return self._values
 
     @property
@@ -134,9 +161,15 @@ class Table:
 
         Raises:
             TypeError: the table merges by sum.
+            ValueError: rows of another shape than those before.
         """
         if self.merge != "last":
             raise TypeError(f"table {self.name!r} merges by sum: use add instead of write.")
+        if self.shape is None:
+            self.take_shape(tuple(values.shape[1:]))
+        elif self._open_shape and tuple(values.shape[1:]) != self.shape:
+            rule = f"of rows of shape {self.shape}, as before"
+            raise refusal(f"table {self.name!r}", rule, tuple(values.shape[1:]))
         index = index.to(self.storage.device)
         self.storage[index] = values.detach().to(self.storage.device, self.dtype)
         if self._written is not None:
@@ -165,12 +198,34 @@ class Table:
         self._steps = steps
         if steps is None:
             self._written = self._added = None
+        elif self._values is None:
+            return
         elif self.merge == "sum":
             if self._added is None:
                 self._added = torch.zeros_like(self.storage)
         elif self._written is None:
             size, device = self.storage.shape[0], self.storage.device
             self._written = torch.full((size,), -1, dtype=torch.int64, device=device)
+
+    @property
+    def expected(self) -> str:
+        """What `restore` takes, in words."""
+        if self._open_shape:
+            return f"one row per sample and dtype {self.dtype}"
+        return f"shape {(self._size, *(self.shape or ()))} and dtype {self.dtype}"
+
+    def takes(self, values: torch.Tensor | None, size: int) -> bool:
+        """Whether `restore` can take these values of a checkpoint."""
+        if values is None:
+            return self._open_shape
+        fits = self._open_shape or tuple(values.shape[1:]) == self.shape
+        return fits and values.shape[0] == size and values.dtype == self.dtype
+
+    def restore(self, values: torch.Tensor | None) -> None:
+        """Put back all rows of a checkpoint; None where there were none."""
+        self.take_shape(None if values is None else tuple(values.shape[1:]))
+        if values is not None:
+            self.storage.copy_(values)
 
     def local_rows(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """What this rank wrote since the last merge: index (R,), rows (R, *shape), steps (R,)."""
@@ -181,8 +236,8 @@ class Table:
         if self._written is not None:
             index = (self._written >= 0).nonzero().squeeze(1)
             return index, self.storage[index], self._written[index]
-        empty = torch.zeros(0, dtype=torch.int64, device=self.storage.device)
-        return empty, self.storage[:0], empty
+        empty = torch.zeros(0, dtype=torch.int64, device=self._device)
+        return empty, empty if self._values is None else self._values[:0], empty
 
     def restore_rows(self, index: torch.Tensor, rows: torch.Tensor, steps: torch.Tensor) -> None:
         """Put back what `local_rows` gave; the table must be tracked if any row is given."""
@@ -198,6 +253,9 @@ class Table:
 
     def merge_ranks(self) -> None:
         """Bring all ranks to the same values (collective); without other ranks nothing happens."""
+        self.agree_on_shape()
+        if self._values is None:
+            return
         index, rows, steps = distributed.gather_rows(self.local_rows())
         if self._added is not None:
             self.storage.index_add_(0, index, rows)
@@ -208,6 +266,12 @@ class Table:
             order = order[last_of_each(index[order])]
             self.storage[index[order]] = rows[order]
             self._written.fill_(-1)
+
+    def agree_on_shape(self) -> None:
+        """Let ranks that wrote nothing know an open shape from those that did (collective)."""
+        if self._open_shape:
+            known = (shape for shape in distributed.gather_objects(self.shape) if shape is not None)
+            self.take_shape(next(known, None))  # type: ignore[arg-type]
 
 
 class Scalar:

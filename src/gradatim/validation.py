@@ -20,6 +20,7 @@ __all__ = [
     "check_choice",
     "check_count",
     "check_finite",
+    "check_flag",
     "check_index",
     "check_number",
     "refusal",
@@ -149,6 +150,22 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
     near = difflib.get_close_matches(value, known, n=1) if isinstance(value, str) else []
     cause = f"Did you mean {near[0]!r}?" if near else ""
     raise refusal(name, "one of " + ", ".join(map(repr, known)), repr(value), cause)
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Return ``value``, or refuse it.
+
+    Raises:
+        TypeError: ``value`` is neither True nor False.
+
+    Example:
+        >>> check_flag("rescale", 1)
+        Traceback (most recent call last):
+        TypeError: rescale must be True or False. Got 1.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(str(refusal(name, "True or False", repr(value))))
+    return value
 
 
 def check_finite(name: str, values: torch.Tensor, index: torch.Tensor | None = None) -> None:

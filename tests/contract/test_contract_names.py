@@ -13,12 +13,13 @@ import pytest
 
 import gradatim as gr
 from contract.draw_examples import DRAWS, FUNCTIONS
+from contract.dynamics_examples import HARDNESSES
 from contract.method_examples import METHODS
 from contract.pace_examples import PACES
 from contract.score_examples import SCORES
 from contract.weighting_examples import WEIGHTINGS
 
-PARTS = {**WEIGHTINGS, **SCORES, **DRAWS, **FUNCTIONS}
+PARTS = {**WEIGHTINGS, **SCORES, **DRAWS, **FUNCTIONS, **HARDNESSES}
 
 ENGINE = "of the engine; tests/engine is about it"
 ELSEWHERE: Mapping[str, Mapping[str, str]] = {
@@ -28,7 +29,9 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
             ("Batch", "Curriculum", "CurriculumLoader", "Pool", "Run", "Scalar", "Table"), ENGINE
         ),
         "cite": "tests/engine/test_citations.py is about it",
-        **dict.fromkeys(("pacing", "scores", "selection", "weighting"), "a module, walked below"),
+        **dict.fromkeys(
+            ("dynamics", "pacing", "scores", "selection", "weighting"), "a module, walked below"
+        ),
     },
     "gradatim.pacing": {"Pace": "a protocol: there is nothing to build"},
 }
@@ -39,9 +42,14 @@ MODULES: list[tuple[ModuleType, Collection[str]]] = [
     (gr.weighting, PARTS),
     (gr.selection, PARTS),
     (gr.scores, PARTS),
+    (gr.dynamics, PARTS),
 ]
 
-INTERNAL = {"SelfPaced": "what SPL, SPLD and SPCL share; abstract, tested through them"}
+INTERNAL = {
+    "SelfPaced": "what SPL, SPLD and SPCL share; abstract, tested through them",
+    "WithFeatures": "what methods with features share; tested through them",
+    "Pruned": "what DIHCL and DoCL share; tested through them",
+}
 
 
 def without_example(module: ModuleType, examples: Collection[str]) -> list[str]:

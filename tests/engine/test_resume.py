@@ -333,7 +333,7 @@ BAD_STATES: dict[str, tuple[dict[str, Any], str]] = {
         f"without {key}": ({"path": (key,), "drop": True}, f"state must be .*without .*'{key}'")
         for key in (
             *("version", "size", "seed", "epoch", "step", "world", "clock", "seen", "previous"),
-            *("methods", "position", "unmerged"),
+            *("previous_rate", "methods", "position", "unmerged"),
         )
     },
     **{

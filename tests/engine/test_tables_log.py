@@ -14,6 +14,7 @@ from hypothesis import given
 
 import gradatim as gr
 from engine.probes import Average, Diary, LastLoss, Samples, Visits
+from gradatim.clock import Moment
 from gradatim.log import Log, rounds
 from gradatim.table import last_of_each
 
@@ -125,9 +126,8 @@ def filled(batches: list[tuple[list[int], list[float]]]) -> Log:
     for step, (index, losses) in enumerate(batches):
         values = torch.tensor(losses)
         columns = {"twice": values * 2, "number": torch.tensor(index)}
-        log.append(
-            torch.tensor(index), values, columns, step=step, learning_rate=0.5**step, clock=step / 4
-        )
+        now = Moment(rate=0.5**step, previous=0.5 ** (step - 1), time=step / 4)
+        log.append(torch.tensor(index), values, columns, step=step, now=now)
     return log
 
 
@@ -138,6 +138,7 @@ def test_the_log_keeps_every_row_with_its_step_rate_and_clock() -> None:
     assert rows["losses"].tolist() == [0.5, 0.25, 0.125]
     assert rows["step"].tolist() == [0, 0, 1]
     assert rows["learning_rate"].tolist() == [1.0, 1.0, 0.5]
+    assert rows["previous_rate"].tolist() == [2.0, 2.0, 1.0]
     assert rows["clock"].tolist() == [0.0, 0.0, 0.25]
     assert rows["learning_rate"].dtype == rows["clock"].dtype == torch.float64
     assert rows["columns"]["twice"].tolist() == [1.0, 0.5, 0.25]
@@ -164,7 +165,7 @@ def test_a_restored_log_is_the_same_log() -> None:
     assert len(twin) == len(log) == 3
     assert twin.bytes == log.bytes
     ours, theirs = log.rows(), twin.rows()
-    for name in ("index", "losses", "step", "learning_rate", "clock"):
+    for name in ("index", "losses", "step", "learning_rate", "previous_rate", "clock"):
         assert torch.equal(ours[name], theirs[name]), name
     for name, column in ours["columns"].items():
         assert torch.equal(column, theirs["columns"][name])

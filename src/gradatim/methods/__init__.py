@@ -1,5 +1,7 @@
 """The papers' curricula, assembled from parts: one file each, no engine code."""
 
+from gradatim.methods.dihcl import DIHCL
+from gradatim.methods.dynamics import Dynamics
 from gradatim.methods.loss_shaping import Focal, SuperLoss
 from gradatim.methods.predefined import PacedRandom, Predefined
 from gradatim.methods.spcl import SPCL
@@ -7,4 +9,15 @@ from gradatim.methods.spl import SPL
 from gradatim.methods.spld import SPLD
 from gradatim.methods.uniform import Uniform
 
-__all__ = ["SPCL", "SPL", "SPLD", "Focal", "PacedRandom", "Predefined", "SuperLoss", "Uniform"]
+__all__ = [
+    "DIHCL",
+    "SPCL",
+    "SPL",
+    "SPLD",
+    "Dynamics",
+    "Focal",
+    "PacedRandom",
+    "Predefined",
+    "SuperLoss",
+    "Uniform",
+]

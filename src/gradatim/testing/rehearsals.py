@@ -130,7 +130,9 @@ class Rehearsal:
         signals = self.example.signals_of(self.method, self.problem, index, logits)
         step = self.run.step
         rate, clock = LEARNING_RATE, LEARNING_RATE * step
-        return Batch(index, losses, self._narrow(signals), epoch, step, rate, clock)
+        return Batch(
+            *(index, losses, self._narrow(signals), epoch, step, rate, clock), previous_rate=rate
+        )
 
     def _narrow(self, signals: dict[str, Any]) -> dict[str, Any]:
         def cast(value: Any) -> Any:
@@ -167,6 +169,7 @@ class Rehearsal:
             spread("learning_rate", torch.float64),
             spread("clock", torch.float64),
             surveyed,
+            previous_rate=spread("previous_rate", torch.float64),
         )
         self._call("observe", rows, self.run)
 
@@ -215,6 +218,7 @@ class Rehearsal:
         return {
             name: table.values[by_name] if table.per_sample else table.values.clone()
             for name, table in self.method.tables().items()
+            if table.allocated
         }
 
 

@@ -1,0 +1,13 @@
+"""Training dynamics: what two looks at a sample tell, with the learning rate in between.
+
+Values of a batch in, one value per sample out; the classes that remember them are the methods'.
+"""
+
+from gradatim.dynamics.hardness import (
+    change_hardness,
+    flip_hardness,
+    loss_hardness,
+    running_hardness,
+)
+
+__all__ = ["change_hardness", "flip_hardness", "loss_hardness", "running_hardness"]
