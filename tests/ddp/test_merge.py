@@ -65,6 +65,24 @@ def test_last_takes_the_later_step_and_of_ties_the_higher_rank(run_ranks: Any) -
         assert flags.tolist() == [True, True, False, False, False, True]
 
 
+def merge_open(rank: int, world: int) -> list[Any]:
+    silent, one_sided = (
+        _tracked(gr.Table(name, shape=None, fill=-1.0)) for name in ("silent", "one_sided")
+    )
+    if rank == 1:
+        one_sided.write(torch.tensor([4]), torch.tensor([[1.0, 2.0]]), step=0)
+    for table in (silent, one_sided):
+        table.merge_ranks()
+    return [silent.allocated, one_sided.values]
+
+
+def test_a_rank_that_wrote_nothing_takes_the_open_shape_from_the_other(run_ranks: Any) -> None:
+    for silent, values in run_ranks(merge_open, 2):
+        assert not silent
+        assert values[4].tolist() == [1.0, 2.0]
+        assert values[:4].tolist() == [[-1.0, -1.0]] * 4
+
+
 def merge_sum(rank: int, world: int) -> list[Any]:
     found = []
     for shape, dtype in itertools.product(SHAPES, DTYPES):

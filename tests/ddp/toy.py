@@ -205,6 +205,17 @@ METHODS: dict[str, Callable[[int], list[gr.Method]]] = {
     "SuperLoss": lambda size: [gr.SuperLoss()],
     "SuperLoss mean": lambda size: [gr.SuperLoss(tau="mean")],
     "SuperLoss log_classes": lambda size: [gr.SuperLoss(tau="log_classes")],
+    "Dynamics": lambda size: [gr.Dynamics()],
+    "DIHCL exp": lambda size: [gr.DIHCL("loss", "exp", warmup_epochs=1, gamma_k=0.7)],
+    "DIHCL rand": lambda size: [gr.DIHCL("loss_change", "rand", warmup_epochs=2, gamma_k=0.7)],
+    "DIHCL beta": lambda size: [gr.DIHCL("flip", "beta", warmup_epochs=2, gamma_k=0.7)],
+    "DIHCL pruned": lambda size: [
+        gr.DIHCL("loss", "rand", warmup_epochs=1, gamma_k=0.8, prune=0.7)
+    ],
+    "DIHCL with SuperLoss": lambda size: [
+        gr.DIHCL("loss_change", "exp", warmup_epochs=2, gamma_k=0.7),
+        gr.SuperLoss(),
+    ],
     "pipeline": lambda size: [
         gr.Predefined(_score(size), pace=_pace(0.6), mode="soft"),
         gr.SPL("linear", pace=_pace(0.6)),

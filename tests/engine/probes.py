@@ -62,7 +62,9 @@ class Visits(gr.Method):
 
 
 class Diary(gr.Method):
-    """Writes down every observed row as (index, loss, step, learning rate, clock, surveyed)."""
+    """Writes down every observed row: `COLUMNS`."""
+
+    COLUMNS = ("index", "loss", "step", "learning_rate", "clock", "previous_rate", "surveyed")
 
     def __init__(self, wants: tuple[str, ...] = ()) -> None:
         self.wants = wants
@@ -70,14 +72,15 @@ class Diary(gr.Method):
         self.signals: list[dict[str, Any]] = []
 
     def observe(self, batch: gr.Batch, run: gr.Run) -> None:
-        columns = (batch.index, batch.losses, batch.step, batch.learning_rate, batch.clock)
+        rates = (batch.learning_rate, batch.clock, batch.previous_rate)
+        columns = (batch.index, batch.losses, batch.step, *rates)
         listed = (column.tolist() for column in columns)  # type: ignore[union-attr]
         self.rows += [(*row, batch.surveyed) for row in zip(*listed, strict=True)]
         self.signals.append(batch.signals)
 
     def column(self, name: str) -> list[Any]:
         """One column of all rows, in the order of observation."""
-        place = ("index", "loss", "step", "learning_rate", "clock", "surveyed").index(name)
+        place = self.COLUMNS.index(name)
         return [row[place] for row in self.rows]
 
 

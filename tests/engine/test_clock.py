@@ -66,6 +66,33 @@ def test_the_clock_ticks_once_per_step_by_its_rate() -> None:
     assert by_step(diary, "learning_rate") == rates
     assert by_step(diary, "clock") == [sum(rates[:step]) for step in range(6)]
     assert curriculum.clock.time == sum(rates)
+    # The rate of the step before; the first step has only its own.
+    assert by_step(diary, "previous_rate") == [0.25, *rates[:-1]]
+
+
+def test_the_rate_before_is_saved_and_a_callable_has_one_too() -> None:
+    optimizer = sgd()
+    curriculum, loader, _ = watched(optimizer)
+    for batch in loader:
+        curriculum(batch)
+        gradient(optimizer)
+        optimizer.step()
+        optimizer.param_groups[0]["lr"] *= 0.5
+        if curriculum.step == 3:
+            break
+    state = curriculum.state_dict()
+    assert state["previous_rate"] == RATE / 4
+    resumed, loader, diary = watched(optimizer)
+    resumed.load_state_dict(state)
+    for batch in loader:
+        resumed(batch)
+        break
+    resumed.epochs.apply_log()
+    assert diary.column("previous_rate")[-2:] == [RATE / 4] * 2
+    called, loader, diary = watched(None, lambda step: float(step))
+    for batch in loader:
+        called(batch)
+    assert by_step(diary, "previous_rate") == [0.0, 0.0, 1.0, 2.0, 3.0, 4.0]
 
 
 def test_accumulation_ticks_once_per_group_of_batches() -> None:

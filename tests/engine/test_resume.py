@@ -179,7 +179,7 @@ def test_saved_state_stays_as_it_was_while_training_goes_on(name: str) -> None:
         for x, y in loader:
             logits = torch.cat([x[:, :2], x[:, 3:4]], dim=1)
             losses = x[:, 0] ** 2 + curriculum.step
-            curriculum(losses, logits=logits, targets=y)
+            curriculum(losses, logits=logits, targets=y, features=x)
             losses.zero_()  # nor do they hang on the caller's tensors
             state = curriculum.state_dict()
             states.append((state, copy.deepcopy(state)))
@@ -192,7 +192,7 @@ def test_saved_state_stays_as_it_was_while_training_goes_on(name: str) -> None:
     other.load_state_dict(state)
     for x, y in loader:
         logits = torch.cat([x[:, :2], x[:, 3:4]], dim=1)
-        other(x[:, 0] ** 2, logits=logits, targets=y)
+        other(x[:, 0] ** 2, logits=logits, targets=y, features=x)
     assert differences(state, copied) == [], "a loaded state is not the caller's any more"
 
 

@@ -118,6 +118,38 @@ def test_last_of_each_is_what_a_dictionary_keeps(index: list[int]) -> None:
     assert found.tolist() == [last[value] for value in sorted(last)]
 
 
+# --- rows whose shape the model decides ---------------------------------------------------------
+
+
+def test_an_open_shape_is_taken_from_the_first_rows_and_kept() -> None:
+    table = gr.Table("features", shape=None, fill=-1.0)
+    assert not table.allocated
+    assert not table.allocate(4).allocated
+    with pytest.raises(RuntimeError, match="no rows yet: nothing was written"):
+        _ = table.values
+    table.write(torch.tensor([2]), torch.tensor([[5.0, 6.0]]))
+    assert table.values.tolist() == [[-1, -1], [-1, -1], [5, 6], [-1, -1]]
+    with pytest.raises(ValueError, match=r"of rows of shape \(2,\), as before. Got \(3,\)"):
+        table.write(torch.tensor([0]), torch.zeros(1, 3))
+    assert repr(table).startswith("Table('features', shape=None")
+    with pytest.raises(ValueError, match="shape must be given where merge is"):
+        gr.Table("sums", shape=None, merge="sum")
+
+
+def test_a_checkpoint_carries_an_open_shape_or_that_there_is_none() -> None:
+    table = gr.Table("features", shape=None).allocate(3)
+    table.write(torch.tensor([1]), torch.ones(1, 2))
+    twin = gr.Table("features", shape=None).allocate(3)
+    assert twin.takes(table.storage, 3)
+    assert not twin.takes(table.storage, 4)
+    twin.restore(table.storage.clone())
+    assert torch.equal(twin.values, table.values)
+    twin.restore(None)
+    assert not twin.allocated
+    assert twin.takes(None, 3)
+    assert not gr.Table("loss").allocate(3).takes(None, 3)
+
+
 # --- Log and rounds ---------------------------------------------------------------------------
 
 
