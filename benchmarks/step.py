@@ -25,12 +25,14 @@ class Samples(torch.utils.data.Dataset):
 
 
 def plain_step(batch: int) -> Callable[[], None]:
-    """Loss, mean and backward pass of a plain loop, on logits that are at hand."""
+    """Loss, mean, backward pass and optimizer step of a plain loop, on logits that are at hand."""
     logits, targets = _outputs(batch)
+    optimizer = torch.optim.SGD([logits], lr=1e-9)
 
     def step() -> None:
         losses = F.cross_entropy(logits, targets, reduction="none")
         losses.mean().backward()
+        optimizer.step()
 
     return step
 
@@ -44,13 +46,18 @@ def curriculum_step(method: gr.Method, size: int, batch: int) -> Callable[[], No
     steps = min(2048, len(loader) - 1)
     batches = [part.clone() for part in epochs.plan().index[: steps * batch].split(batch)]
     logits, targets = _outputs(batch)
+    optimizer = torch.optim.SGD([logits], lr=1e-9)
+    curriculum.attach(optimizer=optimizer)
+    known = {"logits": logits, "targets": targets}
+    wanted = {name: known[name] for name in method.wants if name in known}
     done = 0
 
     def step() -> None:
         nonlocal done
         losses = F.cross_entropy(logits, targets, reduction="none")
         epochs.hand_out(batches[done])
-        curriculum(losses).backward()
+        curriculum(losses, **wanted).backward()
+        optimizer.step()
         done += 1
         if done == steps:
             # Applying the log, as at the end of an epoch, is part of the cost.
@@ -74,6 +81,9 @@ METHODS = {
     "SPL linear": lambda size: gr.SPL("linear"),
     "Focal": lambda size: gr.Focal(),
     "SuperLoss": lambda size: gr.SuperLoss(),
+    "DIHCL loss": lambda size: gr.DIHCL("loss"),
+    "DIHCL loss_change": lambda size: gr.DIHCL("loss_change"),
+    "DIHCL flip": lambda size: gr.DIHCL("flip", "beta"),
 }
 
 

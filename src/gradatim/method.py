@@ -186,6 +186,7 @@ class Method:
             supplies ``"learning_rate"``.
         accepts: names of signals that the method uses where they are given.
         differentiable: `weigh` sees losses with their graph, so that its weights have a gradient.
+        nonnegative: losses below 0 are refused, in the call on the CPU.
         reduction: ``"mean"``: weighted losses are divided by the number of samples;
             ``"weighted_mean"``: by the sum of the weights.
         references: keys of the papers, for `gradatim.cite`.
@@ -201,6 +202,7 @@ class Method:
     wants: tuple[str, ...] = ()
     accepts: tuple[str, ...] = ()
     differentiable: ClassVar[bool] = False
+    nonnegative: bool = False
     reduction: Literal["mean", "weighted_mean"] = "mean"
     references: ClassVar[tuple[str, ...]] = ()
 
@@ -252,6 +254,13 @@ class Method:
     def replaces_criterion(self, run: Run) -> bool:
         """Whether `criterion` must be used in this epoch."""
         return type(self).criterion is not Method.criterion
+
+    def records(self, epoch: int) -> bool:
+        """Whether `record` is asked in this epoch; what it gives besides losses costs time.
+
+        By default where a method answers it itself, or wants signals.
+        """
+        return overrides(self, "record") or bool(set(self.wants) - {"learning_rate"})
 
     def record(self, batch: Batch, run: Run) -> dict[str, torch.Tensor]:
         """What to remember of a batch until `observe`, besides losses; keep it small.

@@ -45,11 +45,8 @@ class Observations:
         self.log = Log()
         self.log_limit_bytes = LIMIT_BYTES
         self._observing = [method for method in methods if overrides(method, "observe")]
-        self._recording = [
-            (f"{number}.", method)
-            for number, method in enumerate(self._observing)
-            if overrides(method, "record") or set(method.wants) - {"learning_rate"}
-        ]
+        self._recording: list[tuple[str, Method]] = []
+        self._recording_epoch = -1
         self._fixed_device = device is not None
         self._observed_at: torch.Tensor | None = None  # step in which each sample was seen last
 
@@ -67,9 +64,16 @@ class Observations:
         self.device = self.device or device
 
     @property
-    def recording(self) -> bool:
-        """Whether a method remembers more of a batch than its losses."""
-        return bool(self._recording)
+    def recording(self) -> list[tuple[str, Method]]:
+        """Methods that remember more of this epoch's batches than losses, with their prefixes."""
+        if self._recording_epoch != self.run.epoch:
+            self._recording_epoch = self.run.epoch
+            self._recording = [
+                (f"{number}.", method)
+                for number, method in enumerate(self._observing)
+                if method.records(self.run.epoch)
+            ]
+        return self._recording
 
     def remember_losses(
         self,
@@ -91,10 +95,10 @@ class Observations:
         if not self._observing or batch.size == 0:
             return
         columns: dict[str, torch.Tensor] = _NONE
-        if self._recording:
+        if self.recording:
             columns = {
                 prefix + name: column
-                for prefix, method in self._recording
+                for prefix, method in self.recording
                 for name, column in method.record(batch, self.run).items()
             }
         self.log.append(

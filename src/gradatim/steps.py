@@ -62,6 +62,7 @@ class Steps:
         self._paced = [method for method in methods if "learning_rate" in method.wants]
         self._weighted_mean = any(method.reduction == "weighted_mean" for method in methods)
         self._demanding = bool(self._wanted or self._paced or self._replacing)
+        self._nonnegative = next((method for method in methods if method.nonnegative), None)
         self._warned_mixed = False
 
     def take(
@@ -151,6 +152,9 @@ class Steps:
             total = losses.sum().item()
             if total - total != 0.0:
                 check_finite("losses", losses, taken.index)
+            if self._nonnegative is not None and size and losses.min().item() < 0:
+                rule = f"at least 0 for {self._nonnegative!r}"
+                raise refusal("losses", rule, losses.min().item())
         return None
 
     def _check_demands(self, taken: Taken, signals: dict[str, Any]) -> None:
@@ -233,11 +237,8 @@ class Steps:
         run = self.epochs.run_of(taken)
         repeated = taken.repeated
         rate, previous, time = (None, None, None) if now is None else now
-        return Batch(
-            *(index, losses, known, run.epoch, run.step, rate, time),
-            repeated=repeated,
-            previous_rate=previous,
-        )
+        step = run.step
+        return Batch(index, losses, known, run.epoch, step, rate, time, False, repeated, previous)
 
     def _weights(
         self, losses: torch.Tensor, batch: Batch | None, taken: Taken

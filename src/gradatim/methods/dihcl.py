@@ -149,6 +149,7 @@ class DIHCL(Pruned):
             layer=layer,
         )
         self.hardness: Kind = check_kind(hardness)
+        self.nonnegative = hardness == "loss"
         check_choice("selection", selection, _SELECTIONS)
         if selection == "counts" and hardness != "flip":
             raise refusal("hardness", "'flip' where selection is 'counts'", repr(hardness))
@@ -208,11 +209,6 @@ class DIHCL(Pruned):
 
     def record(self, batch: Batch, run: Run) -> dict[str, torch.Tensor]:
         columns = self.feature_column(batch, run)
-        if self.hardness == "loss" and batch.size and batch.losses.is_cpu:
-            lowest = float(batch.losses.min())
-            if lowest < 0:
-                cause = "Take hardness='loss_change'."
-                raise refusal("losses", "at least 0 for hardness='loss'", lowest, cause)
         if self.hardness == "flip":
             columns["correct"] = correctness(batch.signals["logits"], batch.signals["targets"])
         return columns

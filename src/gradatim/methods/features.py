@@ -110,6 +110,10 @@ class WithFeatures(Method):
         self._handle = self._hooked = None
         self._hook.rows = None
 
+    def records(self, epoch: int) -> bool:
+        signals = set(self.wants) - {"learning_rate"}
+        return bool(signals) or (self.features is None and self.collects(epoch))
+
     def record(self, batch: Batch, run: Run) -> dict[str, torch.Tensor]:
         return {**super().record(batch, run), **self.feature_column(batch, run)}
 
