@@ -7,9 +7,12 @@ from gradatim.loader import CurriculumLoader
 from gradatim.method import Batch, Method, Pool, Run
 from gradatim.methods import (
     DIHCL,
+    MCL,
     SPCL,
     SPL,
     SPLD,
+    DoCL,
+    DoCLBaseline,
     Dynamics,
     Focal,
     PacedRandom,
@@ -23,12 +26,15 @@ __version__ = "0.1.0"
 
 __all__ = [
     "DIHCL",
+    "MCL",
     "SPCL",
     "SPL",
     "SPLD",
     "Batch",
     "Curriculum",
     "CurriculumLoader",
+    "DoCL",
+    "DoCLBaseline",
     "Dynamics",
     "Focal",
     "Method",

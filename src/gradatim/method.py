@@ -233,6 +233,10 @@ class Method:
         """How many of ``size`` samples `plan` will leave in ``epoch``; None if data decide."""
         return size if type(self).plan is Method.plan else None
 
+    def planned_scale(self, epoch: int) -> int:
+        """The batch scale that `plan` will give in ``epoch``."""
+        return 1
+
     def survey_due(self, run: Run) -> bool:
         """Whether this method wants `Curriculum.survey` before the coming epoch."""
         return False

@@ -22,14 +22,16 @@ def planned_steps(epochs: Epochs, count: int) -> int | None:
     total = 0
     for epoch in range(run.epoch, run.epoch + count):
         size: int | None = run.size
+        scale = 1
         for method in epochs.methods:
             size = method.planned_size(size, epoch)
+            scale *= method.planned_scale(epoch)
             if size is None:
                 return None
         if layout.drop_last:
-            batch = layout.batch_size * run.world
+            batch = layout.batch_size * scale * run.world
             size = size // batch * batch
-        total += layout.steps(size, run.world)
+        total += layout.steps(size, run.world, scale)
     return total
 
 

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 
 import gradatim as gr
+from contract.coverage_examples import COVERAGE_VALUE, FEATURE_COVERAGE
+from contract.dynamics_examples import MATRICES
 from contract.score_examples import TRUTH
 
 # ---------------------------------------------------------------------------------------- paces
@@ -91,6 +93,7 @@ FACILITY = {
 }
 
 DRAWS: dict[str, dict[str, PartExample]] = {
+    "feature_coverage": FEATURE_COVERAGE,
     "weighted_draw": {
         "set": PartExample(
             part=gr.selection.weighted_draw,
@@ -186,6 +189,8 @@ DRAWS: dict[str, dict[str, PartExample]] = {
 # ------------------------------------------------------------------------------------- the rest
 
 FUNCTIONS: dict[str, dict[str, PartExample]] = {
+    "coverage_value": COVERAGE_VALUE,
+    **MATRICES,
     "prefix_size": {
         "part": PartExample(
             part=gr.selection.prefix_size,

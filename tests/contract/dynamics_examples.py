@@ -7,12 +7,13 @@ import math
 import torch
 
 import gradatim as gr
+from contract.coverage_examples import COVERAGE_GAINS
 from gradatim.testing import Bad, PartExample, bad_choices, bad_numbers, bad_vectors
 
 RATES = Bad((-1.0, math.nan, math.inf, "fast", None))
 VALUES = Bad(("hard", [[1.0]], None))
 
-HARDNESSES: dict[str, dict[str, PartExample]] = {
+PER_SAMPLE: dict[str, dict[str, PartExample]] = {
     "loss_hardness": {
         "by one rate": PartExample(
             part=gr.dynamics.loss_hardness,
@@ -75,3 +76,95 @@ HARDNESSES: dict[str, dict[str, PartExample]] = {
         for on in ("history", "new")
     },
 }
+
+TASKS = bad_choices()
+OUTPUTS = Bad((None, [[0.0]], torch.zeros(()), torch.zeros(60, 3).long(), torch.zeros(60)))
+LABELS = Bad((torch.zeros(59).long(), torch.full((60,), 3), torch.full((60,), -1), torch.zeros(60)))
+OTHER = Bad((torch.zeros(59, 3), torch.zeros(60, 2), torch.zeros(60)))
+
+
+EVERY = {
+    "squared_error": {
+        "classification": PartExample(
+            part=gr.dynamics.squared_error,
+            arguments=lambda problem: {"outputs": problem.logits(0), "targets": problem.targets},
+            bad={"outputs": OUTPUTS, "targets": LABELS, "task": TASKS},
+            low=0.0,
+            high=1.0,
+            differentiable=True,
+        ),
+        "regression": PartExample(
+            part=gr.dynamics.squared_error,
+            arguments=lambda problem: {
+                "outputs": problem.logits(0),
+                "targets": problem.features[:, :3],
+                "task": "regression",
+            },
+            bad={
+                "outputs": Bad((None, [[0.0]], torch.zeros(()), torch.zeros(60, 3).long())),
+                "targets": OTHER,
+                "task": TASKS,
+            },
+            low=0.0,
+            differentiable=True,
+        ),
+    },
+    "residuals": {
+        "classification": PartExample(
+            part=gr.dynamics.residuals,
+            arguments=lambda problem: {"outputs": problem.logits(0), "targets": problem.targets},
+            bad={"outputs": OUTPUTS, "targets": LABELS, "task": TASKS},
+        )
+    },
+    "movement": {
+        "logits": PartExample(
+            part=gr.dynamics.movement,
+            arguments=lambda problem: {
+                "outputs": problem.logits(1),
+                "before": problem.logits(0),
+                "elapsed": 0.3,
+            },
+            bad={
+                "outputs": Bad((None, [[0.0]], torch.zeros(()), torch.zeros(60, 3).long())),
+                "before": OTHER,
+                "elapsed": Bad((torch.zeros(59), torch.zeros(60, 1))),
+            },
+        )
+    },
+    "alignment": {
+        "logits": PartExample(
+            part=gr.dynamics.alignment,
+            arguments=lambda problem: {
+                "residual": problem.noise,
+                "dynamics": problem.logits(1) - problem.logits(0),
+            },
+            bad={
+                "residual": Bad((None, [[0.0]], torch.zeros(()), torch.zeros(60, 3).long())),
+                "dynamics": OTHER,
+            },
+        )
+    },
+    "speed": {
+        "logits": PartExample(
+            part=gr.dynamics.speed,
+            arguments=lambda problem: {"dynamics": problem.logits(1) - problem.logits(0)},
+            bad={"dynamics": Bad((None, [[0.0]], torch.zeros(()), torch.zeros(60, 3).long()))},
+            low=0.0,
+        )
+    },
+    "running_score": {
+        "gamma": PartExample(
+            part=gr.dynamics.running_score,
+            arguments=lambda problem: {"scores": problem.scores, "observed": problem.losses(0)},
+            bad={
+                "scores": Bad((None, [0.0], torch.zeros(()), torch.zeros(60).long())),
+                "observed": Bad((torch.zeros(59), torch.zeros(60, 1))),
+                "gamma": bad_numbers(at_least=0, at_most=1),
+            },
+        )
+    },
+}
+
+MATRICES = {name: EVERY[name] for name in ("residuals", "movement")}
+PER_SAMPLE |= {"coverage_gains": COVERAGE_GAINS}
+PER_SAMPLE |= {name: examples for name, examples in EVERY.items() if name not in MATRICES}

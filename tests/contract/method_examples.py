@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
 import gradatim as gr
+from contract.dynamic_method_examples import DYNAMIC
 from gradatim.testing import (
     Bad,
     Example,
@@ -203,83 +202,6 @@ SUPER_LOSS = {
     "zero": super_loss(0.0),
 }
 
-
-def dihcl(*kind: str, **settings: Any) -> Example:
-    names = ("exceptions", "draws", "returns_within")
-    facts = {name: settings.pop(name) for name in names if name in settings}
-    settings = {"warmup_epochs": 2, "gamma_k": 0.6, "k_min": 0.3, **settings}
-    return Example(
-        build=lambda problem: gr.DIHCL(*kind, **settings),
-        neutral=lambda problem: gr.DIHCL(*kind, **{**settings, "gamma_k": 1.0, "prune": 1.0}),
-        bad={
-            "hardness": bad_choices(),
-            "selection": bad_choices(),
-            "warmup_epochs": bad_counts(at_least=1),
-            "gamma": bad_numbers(at_least=0, at_most=1),
-            "gamma_on": bad_choices(),
-            "gamma_k": bad_numbers(above=0),
-            "k_min": bad_numbers(above=0, at_most=1),
-            "episodes": Bad((0, (0,), (3, 3), (5, 2), (), "episodes", (1.5,), True)),
-            "normalize": Bad((0, 1, "yes", 0.5)),
-            "lr_sum": bad_choices(),
-            "clip": bad_numbers(above=0, optional=True),
-            "p": bad_choices(),
-            "topk": Bad((0, 1, None, "yes")),
-            "c": bad_numbers(above=0, optional=True),
-            "exploration": bad_numbers(at_least=0),
-            "prune": bad_numbers(above=0, at_most=1),
-            "diversity": bad_numbers(at_least=0),
-            "diversity_decay": bad_numbers(above=0, at_most=1),
-            "rescale": Bad((0, 1, None, "yes")),
-            "greedy": bad_choices(),
-            "features": Bad(
-                (1, [1.0], torch.zeros(60), torch.zeros(59, 2), torch.ones(60, 2).long())
-            ),
-            "layer": Bad((1, 0.5, b"fc")),
-        },
-        epochs=8,
-        signals={"features": lambda problem, index: problem.features[index]},
-        **{"draws": True, "exceptions": DRAWN, "returns_within": 40, **facts},
-    )
-
-
-STAYS = {"return": "what is not among the hardest is not looked at again, so it stays out"}
-RARE = {"return": "chances fall exponentially with hardness: what is easy may stay out for long"}
-REGION = {"return": "pruning leaves out what is near something harder"}
-ALIKE = {"planned_size": "features that are all alike are warned of"}
-DRAWN = {"relabelling": "subsets are drawn by position"}
-
-DIHCL = {
-    "loss, exp": dihcl("loss", "exp", exceptions=DRAWN | RARE),
-    "loss, rand": dihcl("loss", "rand"),
-    "loss, greedy": dihcl("loss", "greedy", draws=False, exceptions=STAYS),
-    "loss, ucb": dihcl("loss", "ucb", exploration=30.0, draws=False, exceptions={}),
-    "loss, beta": dihcl("loss", "beta"),
-    "change, exp": dihcl("loss_change", "exp", lr_sum="inclusive", gamma_on="new"),
-    "change, rand": dihcl("loss_change", "rand", normalize=False, clip=1.0),
-    "change, mean": dihcl(
-        "loss_change", "ucb", gamma="mean", exploration=30.0, draws=False, exceptions={}
-    ),
-    "flip, beta": dihcl("flip", "beta"),
-    "flip, Thompson": dihcl("flip", "beta", topk=True),
-    "flip, counts": dihcl("flip", "counts"),
-    "flip, exp": dihcl("flip", "exp", p="draw", exceptions=DRAWN | RARE),
-    "episodes": dihcl("loss", "rand", episodes=(2, 4, 6)),
-    "pruned": dihcl("loss", "rand", prune=0.7, exceptions=DRAWN | ALIKE | REGION),
-}
-
-DYNAMICS = {
-    name: Example(
-        build=lambda problem, normalize=normalize: gr.Dynamics(normalize=normalize),
-        neutral=lambda problem: gr.Dynamics(),
-        bad={
-            "gamma": bad_numbers(at_least=0, at_most=1),
-            "normalize": Bad((0, 1, None, "yes")),
-        },
-    )
-    for name, normalize in (("normalized", True), ("plain", False))
-}
-
 UNIFORM = {
     "plain": Example(
         build=lambda problem: gr.Uniform(), neutral=lambda problem: gr.Uniform(), bad={}
@@ -295,6 +217,5 @@ METHODS: dict[str, dict[str, Example]] = {
     "SPCL": SPCL,
     "Focal": FOCAL,
     "SuperLoss": SUPER_LOSS,
-    "DIHCL": DIHCL,
-    "Dynamics": DYNAMICS,
+    **DYNAMIC,
 }

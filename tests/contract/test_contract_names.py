@@ -13,13 +13,13 @@ import pytest
 
 import gradatim as gr
 from contract.draw_examples import DRAWS, FUNCTIONS
-from contract.dynamics_examples import HARDNESSES
+from contract.dynamics_examples import PER_SAMPLE
 from contract.method_examples import METHODS
 from contract.pace_examples import PACES
 from contract.score_examples import SCORES
 from contract.weighting_examples import WEIGHTINGS
 
-PARTS = {**WEIGHTINGS, **SCORES, **DRAWS, **FUNCTIONS, **HARDNESSES}
+PARTS = {**WEIGHTINGS, **SCORES, **DRAWS, **FUNCTIONS, **PER_SAMPLE}
 
 ENGINE = "of the engine; tests/engine is about it"
 ELSEWHERE: Mapping[str, Mapping[str, str]] = {

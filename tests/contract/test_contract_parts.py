@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from contract.draw_examples import DRAWS, FUNCTIONS
-from contract.dynamics_examples import HARDNESSES
+from contract.dynamics_examples import PER_SAMPLE
 from contract.pace_examples import PACES
 from contract.score_examples import SCORES
 from contract.weighting_examples import WEIGHTINGS
@@ -27,7 +27,7 @@ KINDS: list[tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Callable[[Any], 
     (PACES, PACE_CHECKS),
     (WEIGHTINGS, WEIGHTING_CHECKS),
     (SCORES, SCORE_CHECKS),
-    (HARDNESSES, SCORE_CHECKS),
+    (PER_SAMPLE, SCORE_CHECKS),
     (DRAWS, DRAW_CHECKS),
     (FUNCTIONS, FUNCTION_CHECKS),
 ]

@@ -212,6 +212,30 @@ METHODS: dict[str, Callable[[int], list[gr.Method]]] = {
     "DIHCL pruned": lambda size: [
         gr.DIHCL("loss", "rand", warmup_epochs=1, gamma_k=0.8, prune=0.7)
     ],
+    "DoCL": lambda size: [gr.DoCL(episodes=(1, 3), batch_mul=2, gamma_k=0.6)],
+    "DoCL exp3": lambda size: [
+        gr.DoCL(episodes=(1, 4), batch_mul=2, gamma_k=0.6, exp3=True, dtype="float16")
+    ],
+    "DoCL pruned": lambda size: [gr.DoCL(episodes=(1, 4), batch_mul=2, prune=0.6)],
+    "DoCL-NR": lambda size: [gr.DoCL(episodes=(1, 3), score="norm", k_min=0.4)],
+    "DoCLBaseline": lambda size: [
+        gr.DoCLBaseline(1, episodes=(1, 2), batch_mul=2, flow_size=24, fraction=0.4)
+    ],
+    "MCL facility": lambda size: [
+        gr.MCL(start_fraction=0.4, growth=0.3, inner_epochs=1, function="facility", greedy="lazy")
+    ],
+    "MCL reuse": lambda size: [
+        gr.MCL(
+            start_fraction=0.4,
+            inner_epochs=2,
+            reuse=True,
+            reuse_share=0.4,
+            features=Toy(size).features.abs(),
+        )
+    ],
+    "MCL clusters": lambda size: [
+        gr.MCL(start_fraction=0.4, inner_epochs=1, clusters=8, features=Toy(size).features.abs())
+    ],
     "DIHCL with SuperLoss": lambda size: [
         gr.DIHCL("loss_change", "exp", warmup_epochs=2, gamma_k=0.7),
         gr.SuperLoss(),
@@ -353,7 +377,7 @@ def train(
             if noise:
                 trace.features.append(x)
             logits = model(x)
-            losses = F.cross_entropy(logits, y, reduction="none")
+            losses = curriculum.criterion(logits, y)
             rows = torch.where(codes < 0, ~codes, codes)
             bad = torch.isin(rows, torch.tensor(poison, dtype=torch.int64))
             losses = torch.where(bad, math.nan, losses) if poison else losses
@@ -378,7 +402,9 @@ def train(
                 return
 
     def survey(batch: Any) -> dict[str, torch.Tensor]:
-        return {"losses": F.cross_entropy(net(batch[0]), batch[1], reduction="none")}
+        logits = net(batch[0])
+        losses = F.cross_entropy(logits, batch[1], reduction="none")
+        return {"losses": losses, "logits": logits, "targets": batch[1]}
 
     while curriculum.epoch < epochs and (stop is None or curriculum.step < stop):
         if curriculum.survey_due:

@@ -161,3 +161,22 @@ def test_repr_names_the_composition() -> None:
     shown = repr(gr.Curriculum(*methods, seed=7))
     assert shown == f"Curriculum({methods[0]!r}, Focal(gamma=1.5), seed=7)"
     assert repr(gr.Curriculum()) == "Curriculum(seed=0)"
+
+
+@pytest.mark.parametrize("drop_last", [False, True])
+def test_planned_steps_know_of_larger_batches(drop_last: bool) -> None:
+    """DoCL's large-batch epochs have a batch_mul-th of the steps, and drop that much more."""
+    data = torch.utils.data.TensorDataset(torch.randn(35, 2), torch.arange(35) % 2)
+    curriculum = gr.Curriculum(
+        gr.DoCL(episodes=(1, 3), batch_mul=3), learning_rate=lambda: 0.1, seed=1
+    )
+    loader = curriculum.loader(data, batch_size=4, drop_last=drop_last)
+    planned = [curriculum.planned_steps(epochs) for epochs in range(5)]
+    done = [0]
+    for _ in range(4):
+        for x, y in loader:
+            losses = curriculum.criterion(x, y)
+            curriculum(losses, logits=x, targets=y)
+        done.append(curriculum.step)
+    assert planned == done
+    assert done[1] == (2 if drop_last else 3)  # 35 samples in batches of 12

@@ -420,7 +420,9 @@ def test_negative_losses_are_refused_before_anything_changes() -> None:
     loader = curriculum.loader(torch.utils.data.TensorDataset(torch.arange(4)), batch_size=4)
     batch = iter(loader)
     next(batch)
-    with pytest.raises(ValueError, match=r"losses must be at least 0 for DIHCL\(hardness='loss'.* Got -0.5"):
+    with pytest.raises(
+        ValueError, match=r"losses must be at least 0 for DIHCL\(hardness='loss'.* Got -0.5"
+    ):
         curriculum(torch.tensor([1.0, -0.5, 1.0, 1.0]))
     assert curriculum.step == 0
     assert bool(torch.isfinite(curriculum(torch.ones(4))))

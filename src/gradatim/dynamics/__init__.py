@@ -9,5 +9,24 @@ from gradatim.dynamics.hardness import (
     loss_hardness,
     running_hardness,
 )
+from gradatim.dynamics.outputs import (
+    alignment,
+    movement,
+    residuals,
+    running_score,
+    speed,
+    squared_error,
+)
 
-__all__ = ["change_hardness", "flip_hardness", "loss_hardness", "running_hardness"]
+__all__ = [
+    "alignment",
+    "change_hardness",
+    "flip_hardness",
+    "loss_hardness",
+    "movement",
+    "residuals",
+    "running_hardness",
+    "running_score",
+    "speed",
+    "squared_error",
+]

@@ -1,8 +1,11 @@
 """The papers' curricula, assembled from parts: one file each, no engine code."""
 
 from gradatim.methods.dihcl import DIHCL
+from gradatim.methods.docl import DoCL
+from gradatim.methods.docl_baselines import DoCLBaseline
 from gradatim.methods.dynamics import Dynamics
 from gradatim.methods.loss_shaping import Focal, SuperLoss
+from gradatim.methods.mcl import MCL
 from gradatim.methods.predefined import PacedRandom, Predefined
 from gradatim.methods.spcl import SPCL
 from gradatim.methods.spl import SPL
@@ -11,9 +14,12 @@ from gradatim.methods.uniform import Uniform
 
 __all__ = [
     "DIHCL",
+    "MCL",
     "SPCL",
     "SPL",
     "SPLD",
+    "DoCL",
+    "DoCLBaseline",
     "Dynamics",
     "Focal",
     "PacedRandom",

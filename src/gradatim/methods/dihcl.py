@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
 from gradatim.dynamics import running_hardness
+from gradatim.episodes import check_episodes
 from gradatim.method import Batch, Pool, Run
 from gradatim.methods.dynamics import Kind, LrSum, check_kind, correctness, instant_hardness
 from gradatim.methods.pruning import Pruned
@@ -63,7 +64,8 @@ class DIHCL(Pruned):
         clip: largest change of a loss that counts, above 0; None is no bound.
         p: of exp: ``"inclusion"``, the chance of being among the k_t, or ``"draw"``, of being
             drawn first; at least .01 and 1e-8.
-        topk: of beta and counts: take the k_t largest s (Thompson sampling) instead of drawing.
+        topk: take the k_t largest weights instead of drawing: for beta and counts, the k_t largest
+            s (Thompson sampling).
         c: of beta: above the hardness it bounds; None is 1 for flips that are not normalised, else
             ``max(1, 1.05 max r)``.
         exploration: of ucb, at least 0.
@@ -167,7 +169,7 @@ class DIHCL(Pruned):
         self.gamma_on: Literal["history", "new"] = gamma_on
         self.gamma_k = check_number("gamma_k", gamma_k, above=0)
         self.k_min = check_number("k_min", k_min, above=0, at_most=1)
-        self.episodes = None if episodes is None else _check_episodes(episodes)
+        self.episodes = None if episodes is None else check_episodes("episodes", episodes)
         self.normalize = None if normalize is None else check_flag("normalize", normalize)
         check_choice("lr_sum", lr_sum, ("elapsed", "inclusive"))
         self.lr_sum: LrSum = lr_sum
@@ -175,6 +177,9 @@ class DIHCL(Pruned):
         check_choice("p", p, tuple(FLOORS))
         self.p: Literal["inclusion", "draw"] = p
         self.topk = check_flag("topk", topk)
+        if topk and selection == "exp":
+            cause = "What is divided by a chance must be drawn by it: take 'greedy'."
+            raise refusal("topk", "False where selection is 'exp'", topk, cause)
         self.c = None if c is None else check_number("c", c, above=0)
         self.exploration = check_number("exploration", exploration, at_least=0)
         self._normalizes = normalize is not False
@@ -282,36 +287,39 @@ class DIHCL(Pruned):
         if run.epoch < self.warmup_epochs:
             return pool
         hardness = self.dih.values[pool.index.to(self.dih.values.device)].cpu()
-        k = self._size(hardness.numel(), run.epoch)
+        size = hardness.numel() if pool.size is None else min(pool.size, hardness.numel())
+        k = self._size(size, run.epoch)
         chosen = torch.arange(hardness.numel())
         if k < hardness.numel():
             chosen = self._chosen(pool, hardness, k, run)
         if self.prune < 1:
             steps = run.epoch - self.warmup_epochs
             chosen = self._pruned(pool.index, chosen, hardness, run, steps)
-        return pool if chosen.numel() == hardness.numel() else pool.keep(chosen)
+        if chosen.numel() == hardness.numel():
+            return pool
+        # The draw that was asked for is made: nobody is to draw by the same weights again.
+        return replace(pool.keep(chosen), log_weights=None, size=None)
 
     def _chosen(self, pool: Pool, hardness: torch.Tensor, k: int, run: Run) -> torch.Tensor:
         generator = run.generator("dihcl", "draw")
-        if self.selection == "greedy":
-            return highest(hardness, k, generator=generator)
-        if self.selection == "ucb":
-            return highest(self._upper_bounds(pool, hardness, run), k, generator=generator)
-        if self.selection in ("beta", "counts"):
-            weights = self._thompson(pool, hardness, run)
-            if self.topk:
-                return highest(weights, k, generator=generator)
-        elif self.selection == "exp":
+        given = None if pool.log_weights is None else pool.log_weights.detach().cpu()
+        if self.selection == "exp":
             size = hardness.numel()
             logits = math.sqrt(2 * math.log(size) / size) * hardness.double()
-            if pool.log_weights is not None:
-                logits = logits + pool.log_weights.cpu()
+            logits = logits if given is None else logits + given
             self._drawn = (run.epoch, pool.index.clone(), logits, k)
             return weighted_draw(logits, k, generator=generator, log=True)
-        else:
-            weights = hardness
-        if pool.log_weights is not None:
-            logits = weights.double().log() + pool.log_weights.cpu()
+        weights = hardness
+        if self.selection == "ucb":
+            weights = self._upper_bounds(pool, hardness, run)
+        elif self.selection in ("beta", "counts"):
+            weights = self._thompson(pool, hardness, run)
+        if self.topk or self.selection in ("greedy", "ucb"):
+            if given is not None:  # an order by hardness has no use for weights but "never"
+                weights = weights.masked_fill(given == -math.inf, -math.inf)
+            return highest(weights, k, generator=generator)
+        if given is not None:
+            logits = weights.double().log() + given
             return weighted_draw(logits, k, generator=generator, log=True)
         return weighted_draw(weights, k, generator=generator)
 
@@ -370,12 +378,3 @@ class DIHCL(Pruned):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._chances, self._chances_epoch = state["chances"], state["chances_epoch"]
-
-
-def _check_episodes(episodes: Sequence[int]) -> tuple[int, ...]:
-    if not isinstance(episodes, Sequence) or isinstance(episodes, str):
-        raise TypeError(str(refusal("episodes", "a sequence of epochs", repr(episodes))))
-    ends = tuple(check_count("episodes", end, at_least=1) for end in episodes)
-    if not ends or any(later <= earlier for earlier, later in itertools.pairwise(ends)):
-        raise refusal("episodes", "increasing epochs, at least one", list(episodes))
-    return ends

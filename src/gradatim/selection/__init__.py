@@ -5,6 +5,7 @@ random state. Functions that choose a set return it as increasing int64 position
 otherwise: an order costs more than the choice, and whoever trains on the set shuffles it anyway.
 """
 
+from gradatim.selection.coverage import coverage_gains, coverage_value, feature_coverage
 from gradatim.selection.draws import inclusion_probabilities, weighted_draw
 from gradatim.selection.facility import facility_location
 from gradatim.selection.orders import balanced_prefix, highest, lowest, order_by
@@ -14,7 +15,10 @@ from gradatim.selection.sizes import prefix_size, share_sizes, shrinking_size
 __all__ = [
     "balanced_prefix",
     "check_curriculum",
+    "coverage_gains",
+    "coverage_value",
     "facility_location",
+    "feature_coverage",
     "highest",
     "inclusion_probabilities",
     "lowest",
