@@ -15,6 +15,7 @@ import torch
 import gradatim as gr
 from gradatim.compare.data import Samples, Task
 from gradatim.compare.teachers import MODALITIES, teacher_scores
+from gradatim.episodes import PAPER_EPISODES
 from gradatim.validation import check_choice, refusal
 
 __all__ = ["SCORES", "START_FRACTION", "Context"]
@@ -93,6 +94,16 @@ class Context:
         """
         epochs = self.budget_epochs / (1 + START_FRACTION)
         return gr.pacing.Linear(start_fraction=START_FRACTION, epochs=epochs)
+
+    @property
+    def warmup_epochs(self) -> int:
+        """Epochs on all data before a selection: a seventh of the budget, from 2 to 5."""
+        return min(5, max(2, round(self.budget_epochs / 7)))
+
+    @property
+    def episodes(self) -> tuple[int, ...]:
+        """Ends of episodes, in the paper's proportions from the warm-up on."""
+        return tuple(end // 5 * self.warmup_epochs for end in PAPER_EPISODES)
 
     @functools.cached_property
     def scores(self) -> torch.Tensor:

@@ -269,7 +269,9 @@ def _given(name: str, value: Any, context: Context, parts: _Parts, ours: bool) -
         value = parse_call(value)
     if isinstance(value, Call):
         return make_pace(value)
-    if name == "score" and isinstance(value, str) and (ours or value in SCORES):
+    # DoCL's score is a word of its own; theirs is a tensor, made from the data.
+    scored = issubclass(parts.kind, (gr.Predefined, gr.SPCL)) if ours else value in SCORES
+    if name == "score" and isinstance(value, str) and scored:
         parts.seen.append(SCORES[value][1] if value in SCORES else value)
         return context.score(value)
     if name in LABELS and value == "labels":
@@ -283,7 +285,9 @@ def _wanted(kind: type[gr.Method], name: str, given: Mapping[str, Any]) -> bool:
     if name == "pace":
         return given.get("growth") is None  # which paces as well, and excludes a pace
     if name == "score":
-        return given.get("order") != "random"
+        return given.get("order") != "random" and issubclass(kind, gr.Predefined)
+    if name in _SCHEDULES.get(kind, ()):
+        return True
     return name == "survey_every_epochs" and issubclass(kind, SelfPaced)
 
 
@@ -305,12 +309,28 @@ def _inputs(context: Context, parts: _Parts) -> torch.Tensor:
     return context.training.features
 
 
+_SCHEDULES: dict[type[gr.Method], tuple[str, ...]] = {
+    gr.DIHCL: ("warmup_epochs",),
+    gr.DoCL: ("episodes", "task"),
+    gr.DoCLBaseline: ("episodes",),
+    gr.MCL: ("inner_epochs", "function"),
+}
+"""Parameters whose defaults are for the papers' hundreds of epochs, or for one kind of data."""
+
 _SOURCES: dict[str, Callable[[Context, _Parts], Any]] = {
     "score": _teacher,
     **{name: _labels(name) for name in LABELS},
     "features": _inputs,
     "pace": lambda context, parts: context.pace(),
     "survey_every_epochs": lambda context, parts: 1,
+    "warmup_epochs": lambda context, parts: context.warmup_epochs,
+    "episodes": lambda context, parts: context.episodes,
+    "inner_epochs": lambda context, parts: max(1, round(context.budget_epochs / 10)),
+    # Features of texts and of pretrained models are negative as well.
+    "function": lambda context, parts: "facility" if context.modality == "text" else "coverage",
+    "task": lambda context, parts: (
+        "regression" if context.kind == "regression" else "classification"
+    ),
     "classes": lambda context, parts: context.classes,
     "num_classes": lambda context, parts: context.classes,
     "budget_epochs": lambda context, parts: context.budget_epochs,
@@ -341,7 +361,8 @@ def filled(method: type[gr.Method], name: str) -> str | None:
     if name in LABELS:
         return "labels"
     written = {"score": "teacher", "pace": SHARED, "survey_every_epochs": "1"}
-    return written.get(name, "(from the data)")
+    budget = ("warmup_epochs", "episodes", "inner_epochs")
+    return written.get(name, "(from the budget)" if name in budget else "(from the data)")
 
 
 def _recipe(name: str) -> Recipe:

@@ -59,6 +59,31 @@ class Objective:
         scale = rows.std(0) if len(rows) > 1 else torch.ones_like(rows[0])
         return cls(kind, rows.mean(0), torch.where(scale > 0, scale, 1.0))
 
+    def wanted(self, targets: torch.Tensor) -> torch.Tensor:
+        """Targets as the model's outputs are compared with them: standardised in regression.
+
+        Args:
+            targets: classes (B,), labels (B, L) of 0 and 1, or values (B,) or (B, T).
+
+        Returns:
+            Classes and labels as they are; values float32 (B, T).
+        """
+        if self.kind != "regression":
+            return targets
+        rows = targets.reshape(len(targets), -1)
+        assert self.center is not None
+        assert self.scale is not None
+        return (rows - self.center.to(rows)) / self.scale.to(rows)
+
+    def errors(self, outputs: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
+        """One loss per sample, of targets as `wanted` gives them; see `losses`."""
+        if self.kind == "classification":
+            return F.cross_entropy(outputs, wanted, reduction="none")
+        if self.kind == "multilabel":
+            each = F.binary_cross_entropy_with_logits(outputs, wanted, reduction="none")
+            return each.mean(1)
+        return (outputs.reshape(wanted.shape) - wanted).square().mean(1)
+
     def losses(self, outputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """One loss per sample.
 
@@ -69,16 +94,7 @@ class Objective:
         Returns:
             (B,), with a gradient to the outputs.
         """
-        if self.kind == "classification":
-            return F.cross_entropy(outputs, targets, reduction="none")
-        if self.kind == "multilabel":
-            each = F.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
-            return each.mean(1)
-        rows = targets.reshape(len(targets), -1)
-        assert self.center is not None
-        assert self.scale is not None
-        wanted = (rows - self.center.to(rows)) / self.scale.to(rows)
-        return (outputs.reshape(rows.shape) - wanted).square().mean(1)
+        return self.errors(outputs, self.wanted(targets))
 
     def in_units(self, outputs: torch.Tensor) -> torch.Tensor:
         """Outputs as metrics take them: logits as they are, values in the user's units."""

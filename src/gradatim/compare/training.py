@@ -241,7 +241,7 @@ class _Run:
         self.report: Callable[[dict[str, float], int], None] | None = None
         self.prepared = 0.0
         optimizer = settings.make_optimizer(model)
-        self.curriculum = gr.Curriculum(method, seed=seed, criterion=objective.losses)
+        self.curriculum = gr.Curriculum(method, seed=seed, criterion=objective.errors)
         if settings.batch_size % fabric.world_size:
             rule = f"a multiple of the {fabric.world_size} devices"
             raise refusal("batch_size", rule, settings.batch_size)
@@ -313,9 +313,11 @@ class _Run:
         """Train on one batch."""
         with self.watch("forward"):
             outputs = self.model(features)
-            losses = self.curriculum.criterion(outputs, targets)
+            wanted = self.objective.wanted(targets)
+            outputs = outputs if outputs.ndim == wanted.ndim + 1 else outputs.reshape(wanted.shape)
+            losses = self.curriculum.criterion(outputs, wanted)
         with self.watch("selection"):
-            loss = self.curriculum(losses, logits=outputs, targets=targets)
+            loss = self.curriculum(losses, logits=outputs, outputs=outputs, targets=wanted)
         with self.watch("backward"):
             self.fabric.backward(loss)
             self.optimizer.step()
@@ -388,4 +390,5 @@ class _Run:
         with self.fabric.autocast():
             outputs = self.bare(features).float()
         losses = self.objective.losses(outputs, targets)
-        return {"losses": losses, "logits": outputs, "targets": targets}
+        wanted = self.objective.wanted(targets)
+        return {"losses": losses, "logits": outputs, "outputs": outputs, "targets": wanted}
