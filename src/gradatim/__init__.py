@@ -1,6 +1,7 @@
 """Curriculum learning for PyTorch: what a model trains on next, and whether it helped."""
 
-from gradatim import dynamics, pacing, scores, selection, weighting
+from gradatim import analysis, dynamics, pacing, scores, selection, weighting
+from gradatim.averaging import ema_model
 from gradatim.citations import cite
 from gradatim.curriculum import Curriculum
 from gradatim.loader import CurriculumLoader
@@ -20,6 +21,7 @@ from gradatim.methods import (
     SuperLoss,
     Uniform,
 )
+from gradatim.schedules import CyclicCosine
 from gradatim.table import Scalar, Table
 
 __version__ = "0.1.0"
@@ -33,6 +35,7 @@ __all__ = [
     "Batch",
     "Curriculum",
     "CurriculumLoader",
+    "CyclicCosine",
     "DoCL",
     "DoCLBaseline",
     "Dynamics",
@@ -46,8 +49,10 @@ __all__ = [
     "SuperLoss",
     "Table",
     "Uniform",
+    "analysis",
     "cite",
     "dynamics",
+    "ema_model",
     "pacing",
     "scores",
     "selection",

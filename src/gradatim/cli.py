@@ -1,4 +1,4 @@
-"""The command line: `gradatim compare`, `gradatim methods`, `gradatim cite`."""
+"""The command line: `gradatim compare`, `gradatim methods`, `gradatim figure`, `gradatim cite`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import NoReturn
 
 import gradatim as gr
 from gradatim.compare.options import DESCRIPTION, EXAMPLES, add_compare_options, plan_of
+from gradatim.figures.command import EXAMPLE, add_figure_options, listing, run_figure
 from gradatim.validation import refusal
 
 __all__ = ["main"]
@@ -120,6 +121,19 @@ def _parser() -> Parser:
         "names", nargs="*", metavar="NAME", help="show these in full, with their parameters"
     )
     methods.set_defaults(run=_methods)
+
+    figure = commands.add_parser(
+        "figure",
+        parents=[common],
+        allow_abbrev=False,
+        help="draw the papers' figures from recorded runs",
+        usage="gradatim figure [NAME RUN.npz [RUN.npz]] [options]",
+        description="Draw a figure from what gradatim.analysis.Recording saved of a run.",
+        epilog=f"figures:\n{listing()}\n\n{EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add_figure_options(figure)
+    figure.set_defaults(run=run_figure)
 
     cite = commands.add_parser(
         "cite",

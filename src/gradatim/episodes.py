@@ -31,7 +31,8 @@ def check_episodes(name: str, ends: Any) -> tuple[int, ...]:
         raise TypeError(str(refusal(name, rule, repr(ends))))
     found = tuple(check_count(f"{name}[{place}]", end) for place, end in enumerate(ends))
     if not found or any(end <= before for before, end in itertools.pairwise((0, *found))):
-        raise refusal(name, rule, found)
+        cause = "Are these the episodes' lengths? Their sums are meant." if found else ""
+        raise refusal(name, rule, list(found), cause)
     return found
 
 

@@ -256,3 +256,12 @@ def test_by_frequency_of_labels_averages_f1():
 def test_bad_input_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_the_largest_target_is_an_accuracy_of_several_targets_only() -> None:
+    """Distillation: two of three largest outputs agree. A single target has no largest one."""
+    outputs = np.array([[0.2, 0.9], [3.0, 1.0], [-1.0, -2.0]])
+    targets = np.array([[0.0, 1.0], [0.0, 1.0], [1.0, 0.0]])
+    assert measure("regression", outputs, targets)["top_target"] == pytest.approx(2 / 3)
+    assert per_item("top_target", outputs, targets).tolist() == [1.0, 0.0, 1.0]  # type: ignore[union-attr]
+    assert "top_target" not in measure("regression", outputs[:, :1], targets[:, :1])

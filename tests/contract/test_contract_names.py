@@ -29,6 +29,9 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
             ("Batch", "Curriculum", "CurriculumLoader", "Pool", "Run", "Scalar", "Table"), ENGINE
         ),
         "cite": "tests/engine/test_citations.py is about it",
+        "CyclicCosine": "a scheduler; tests/engine/test_schedules.py is about it",
+        "ema_model": "tests/engine/test_averaging.py is about it",
+        "analysis": "a module of arrays; tests/equations are about it",
         **dict.fromkeys(
             ("dynamics", "pacing", "scores", "selection", "weighting"), "a module, walked below"
         ),

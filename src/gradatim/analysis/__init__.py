@@ -7,14 +7,47 @@ them: a curriculum's `scores()`, a survey, another library.
 from gradatim.analysis.agreement import Agreement, agreement, overlap, overlap_matrix
 from gradatim.analysis.forgetting import forgetting_events
 from gradatim.analysis.groups import GroupDynamics, group_dynamics, separation
+from gradatim.analysis.hardness_figures import (
+    AgreementCurves,
+    Band,
+    Extremes,
+    Overlaps,
+    agreement_curves,
+    band,
+    event_counts,
+    extremes,
+    flips,
+    groups_from,
+    observed_samples,
+    overlaps,
+    separation_curve,
+)
+from gradatim.analysis.recording import Recording
+from gradatim.analysis.selection_figures import SelectionDynamics, selection_dynamics
 
 __all__ = [
     "Agreement",
+    "AgreementCurves",
+    "Band",
+    "Extremes",
     "GroupDynamics",
+    "Overlaps",
+    "Recording",
+    "SelectionDynamics",
     "agreement",
+    "agreement_curves",
+    "band",
+    "event_counts",
+    "extremes",
+    "flips",
     "forgetting_events",
     "group_dynamics",
+    "groups_from",
+    "observed_samples",
     "overlap",
     "overlap_matrix",
+    "overlaps",
+    "selection_dynamics",
     "separation",
+    "separation_curve",
 ]

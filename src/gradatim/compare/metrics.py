@@ -89,6 +89,10 @@ def _distance(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return np.abs(outputs - targets).mean(1)
 
 
+def _same_largest(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    return (outputs.argmax(1) == targets.argmax(1)).astype(np.float64)
+
+
 CLASSES, LABELS, NUMBERS = (("classification",), ("multilabel",), ("regression",))
 UP, DOWN = True, False
 
@@ -118,6 +122,8 @@ _ALL: tuple[Any, ...] = (
     "mean absolute error, averaged over targets, in their own unit",
     ("r2", "R²", NUMBERS, UP, "", r2, None),
     "share of the targets' variance explained, averaged over targets, at most 1",
+    ("top_target", "accuracy of the largest target", NUMBERS, UP, "points", *_mean(_same_largest)),
+    "share of items whose largest output is their largest target, as in distillation",
     ("spearman", "rank correlation", NUMBERS, UP, "", rank_correlation, None),
     "Spearman's correlation, averaged over targets; 0 if either is constant",
 )
@@ -154,7 +160,9 @@ def measure(kind: str, outputs: Values, targets: Values) -> dict[str, float]:
     """
     pair = as_arrays(kind, outputs, targets)
     with needs_extra("gradatim compare"):
-        return {m.name: m.score(*pair) for m in METRICS.values() if kind in m.kinds}
+        single = kind == "regression" and pair[1].shape[1] == 1  # its one target is the largest
+        known = [m for m in METRICS.values() if kind in m.kinds]
+        return {m.name: m.score(*pair) for m in known if not (single and m.name == "top_target")}
 
 
 def per_item(name: str, outputs: Values, targets: Values) -> np.ndarray | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Literal
 
 import numpy as np
@@ -23,7 +23,9 @@ __all__ = ["facility_location", "facility_value", "mean_distance"]
 
 Greedy = Literal["stochastic", "lazy", "exact"]
 
-CHUNK_BYTES = 64 * 2**20
+CHUNK_BYTES = 4 * 2**20  # stays in a processor's cache, where the passes over it cost little
+DEVICE_CHUNKS = 16  # times as much on other devices, where fewer and larger steps are cheaper
+WIDTH = 1024  # candidates per chunk
 PAIRS = 1_000_000
 SAMPLED_ABOVE = 20_000  # all pairs of more candidates would cost more than the choice itself
 
@@ -185,7 +187,7 @@ def mean_distance(features: torch.Tensor, *, generator: torch.Generator | None =
         gap = torch.randint(1, size, (PAIRS,), generator=generator, device=device)
         second = ((first + gap) % size).to(z.device)
         first = first.to(z.device)
-        step = max(1, CHUNK_BYTES // (z.shape[1] * z.element_size() + 1))
+        step = max(1, _elements(z) // z.shape[1])
         total = sum(
             float((z[a] - z[b]).square().sum(1).sqrt().double().sum())
             for a, b in zip(first.split(step), second.split(step), strict=True)
@@ -194,54 +196,87 @@ def mean_distance(features: torch.Tensor, *, generator: torch.Generator | None =
     z = z - z.mean(0)
     norms = z.square().sum(1)
     total = 0.0
-    step = max(1, CHUNK_BYTES // (size * z.element_size()))
+    step = max(1, _elements(z) // size)
     for start in range(0, size, step):
         part = slice(start, start + step)
-        squares = norms[part, None] + norms - 2 * z[part] @ z.T
+        # To itself and to all after it: the others had this distance in their turn.
+        squares = torch.addmm(norms[start:], z[part], z[start:].T, alpha=-2)
+        squares.add_(norms[part, None])
         # Rounding gives a point a distance to itself, which is not among the pairs.
-        squares[torch.arange(len(squares)), torch.arange(start, start + len(squares))] = 0
-        total += float(squares.clamp(min=0).sqrt().double().sum())
+        squares.diagonal().zero_()
+        sums = squares.clamp_(min=0).sqrt_().sum(1, dtype=torch.float64)
+        total += float(2 * sums.sum() - squares[:, : len(squares)].sum(dtype=torch.float64))
     return total / (size * (size - 1))
 
 
+def _elements(like: torch.Tensor) -> int:
+    """How many elements a chunk has."""
+    share = 1 if like.device.type == "cpu" else DEVICE_CHUNKS
+    return share * CHUNK_BYTES // like.element_size()
+
+
 class _Cover:
-    """``max_{i in S} w_ij`` of each row j, and what candidates would add to its sum."""
+    """``max_{i in S} w_ij`` of each row j, and what candidates would add to its sum.
+
+    With a = z_i / s and b = z_j / s the exponent ``-||a - b||^2 / 2`` is one product of two rows,
+    ``(a, 1, -||a||^2 / 2)`` and ``(b, -||b||^2 / 2, 1)``; it goes into memory that is kept.
+    """
 
     def __init__(
         self, rows: torch.Tensor, candidates: torch.Tensor, scale: float, weight: float
     ) -> None:
-        center = candidates.mean(0)  # near the origin the subtraction below keeps its digits
-        self.rows, self.candidates = rows - center, candidates - center
-        self.row_norms = self.rows.square().sum(1)
-        self.norms = self.candidates.square().sum(1)
-        self.factor, self.weight = -0.5 / scale**2, weight
+        center = candidates.mean(0)  # near the origin the exponent keeps its digits
+        self.rows = _widened(rows, center, scale, norm_first=True)
+        self.candidates = _widened(candidates, center, scale, norm_first=False)
+        self.weight = weight
         self.values = torch.zeros(len(rows), dtype=rows.dtype, device=rows.device)
+        self.chunk = torch.empty(0, dtype=rows.dtype, device=rows.device)
+
+    def parts(self, width: int) -> Iterator[slice]:
+        """All rows, as many at once as make a chunk with ``width`` candidates."""
+        step = max(1, _elements(self.values) // max(1, width))
+        return (slice(start, start + step) for start in range(0, len(self.rows), step))
 
     def likeness(self, rows: slice, candidates: torch.Tensor) -> torch.Tensor:
-        """W (rows, candidates)."""
-        product = self.rows[rows] @ self.candidates[candidates].T
-        squares = self.row_norms[rows, None] + self.norms[candidates] - 2 * product
-        return squares.clamp_(min=0).mul_(self.factor).exp_()
+        """W (candidates, rows), until the next call."""
+        left, right = self.candidates[candidates], self.rows[rows]
+        shape = (len(left), len(right))
+        if math.prod(shape) > len(self.chunk):
+            self.chunk = self.chunk.new_empty(math.prod(shape))
+        found = self.chunk[: math.prod(shape)].view(shape)
+        return torch.mm(left, right.T, out=found).clamp_(max=0).exp_()
 
     def gains(self, candidates: torch.Tensor) -> torch.Tensor:
         """``lambda sum_j max(0, w_ij - cover_j)`` of candidates (C,)."""
         total = torch.zeros(len(candidates), dtype=torch.float64, device=self.values.device)
         if self.weight == 0:
             return total.to(self.values)
-        width = max(1, len(candidates))
-        step = max(1, CHUNK_BYTES // (width * self.values.element_size()))
-        for start in range(0, len(self.rows), step):
-            part = slice(start, start + step)
-            more = self.likeness(part, candidates).sub_(self.values[part, None]).clamp_(min=0)
-            total += more.sum(0)
+        for some, sums in zip(candidates.split(WIDTH), total.split(WIDTH), strict=True):
+            for part in self.parts(len(some)):
+                more = self.likeness(part, some).sub_(self.values[part]).clamp_(min=0)
+                sums += more.sum(1)
         return (self.weight * total).to(self.values)
 
     def add(self, position: int) -> None:
         """Choose a candidate."""
         if self.weight == 0:
             return
-        one = torch.tensor([position], device=self.values.device)
-        self.values = torch.maximum(self.values, self.likeness(slice(None), one).squeeze(1))
+        likeness = torch.mv(self.rows, self.candidates[position]).clamp_(max=0).exp_()
+        torch.maximum(self.values, likeness, out=self.values)
+
+
+def _widened(
+    z: torch.Tensor, center: torch.Tensor, scale: float, *, norm_first: bool
+) -> torch.Tensor:
+    """(z / s, -norm / 2, 1), or the last two the other way round: (n, D + 2)."""
+    size, columns = z.shape
+    wide = z.new_ones(size, columns + 2)
+    for start in range(0, size, step := max(1, _elements(z) // columns)):
+        part = wide[start : start + step]
+        scaled = (z[start : start + step] - center).div_(scale)
+        part[:, :columns] = scaled
+        part[:, columns if norm_first else columns + 1] = scaled.square_().sum(1).mul_(-0.5)
+    return wide
 
 
 def _matrix(name: str, features: torch.Tensor) -> torch.Tensor:
@@ -251,8 +286,8 @@ def _matrix(name: str, features: torch.Tensor) -> torch.Tensor:
     if features.ndim != 2 or features.shape[1] == 0:
         raise refusal(name, "of shape (m, D) with D at least 1", tuple(features.shape))
     wide = features.detach().to(torch.promote_types(features.dtype, torch.float32))
-    bad = (~torch.isfinite(wide)).any(1)
-    if bool(bad.any()):
+    # A sum with one of them in it is not finite either, and takes no memory.
+    if not bool(wide.sum().isfinite()) and bool((bad := ~wide.isfinite().all(1)).any()):
         rows = bad.nonzero().squeeze(1)[:10].tolist()
         raise refusal(name, "finite", f"values that are not, in rows {rows}")
     return wide

@@ -1,0 +1,9 @@
+"""The figures of the DIHCL and DoCL papers, from recordings of one's own runs.
+
+`gradatim.analysis` has what they show as arrays; the command is `gradatim figure`.
+"""
+
+from gradatim.figures.catalogue import FIGURES, draw
+from gradatim.figures.panels import save
+
+__all__ = ["FIGURES", "draw", "save"]
