@@ -14,8 +14,14 @@ import gzip
 import importlib.util
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+
+from gradatim.compare.models import build_model
+from gradatim.compare.models.build import seeded
 
 OUT = Path(__file__).parent / "data"
 
@@ -37,9 +43,7 @@ def cifar10n(source: Path) -> None:
 
     The test part is the first 2,000 test images with clean labels.
     """
-    specification = importlib.util.spec_from_file_location("unpack", source / "unpack.py")
-    unpack = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(unpack)
+    unpack = _unpack(source)
     labels = np.load(source / "cifar10n_labels.npz")
     x_train = unpack.packed(source / "cifar10_train_1.npz")
     x_test = unpack.packed(source / "cifar10_test.npz")[:2000]
@@ -53,6 +57,85 @@ def cifar10n(source: Path) -> None:
             x_test=x_test,
             y_test=y_test,
         )
+
+
+def small_images(source: Path) -> None:
+    """The first 3,000 training images of Fashion-MNIST and CIFAR-10, for comparisons of many.
+
+    Test parts: the first 5,000 and 2,000 test images.
+    """
+    fashion = {name: np.load(source / f"fashion_mnist_{name}.npz") for name in ("train", "test")}
+    np.savez_compressed(
+        OUT / "fashion_mnist_3k.npz",
+        x_train=fashion["train"]["x"][:3000],
+        y_train=fashion["train"]["y"][:3000],
+        x_test=fashion["test"]["x"][:5000],
+        y_test=fashion["test"]["y"][:5000],
+    )
+    unpack = _unpack(source)
+    labels = np.load(source / "cifar10_train_1.npz")["y"]
+    np.savez_compressed(
+        OUT / "cifar10_3k.npz",
+        x_train=unpack.packed(source / "cifar10_train_1.npz")[:3000],
+        y_train=labels[:3000],
+        x_test=unpack.packed(source / "cifar10_test.npz")[:2000],
+        y_test=np.load(source / "cifar10_test.npz")["y"][:2000],
+    )
+
+
+def distillation(source: Path) -> None:
+    """What a larger network says of the 3,000 Fashion-MNIST images: its logits, as targets.
+
+    The teacher is trained on the 7,000 images that follow; it takes a minute. The test part's
+    targets are one-hot rows of the true classes.
+    """
+    del source
+    small = np.load(OUT / "fashion_mnist_3k.npz")
+    large = np.load(OUT / "fashion_mnist_10k.npz")
+    with seeded(0):
+        teacher = build_model(
+            "experiments.networks:wider_resnet",
+            modality="image",
+            shape=(1, 28, 28),
+            outputs=10,
+            seed=0,
+        )
+        x = torch.from_numpy(large["x_train"][3000:]).reshape(-1, 1, 28, 28)
+        y = torch.from_numpy(large["y_train"][3000:]).long()
+        fit(teacher, x, y, epochs=8)
+        teacher.eval()
+        with torch.no_grad():
+            own = torch.from_numpy(small["x_train"]).reshape(-1, 1, 28, 28)
+            logits = torch.cat([teacher(part) for part in own.split(500)])
+    share = float((logits.argmax(1).numpy() == small["y_train"]).mean())
+    print(f"the teacher is right on {share:.3f} of the images it never saw")
+    np.savez_compressed(
+        OUT / "distillation.npz",
+        x_train=small["x_train"],
+        y_train=logits.numpy(),
+        x_test=small["x_test"],
+        y_test=np.eye(10, dtype=np.float32)[small["y_test"]],
+    )
+
+
+def fit(model: torch.nn.Module, x: torch.Tensor, y: torch.Tensor, *, epochs: int) -> None:
+    """Train plainly: SGD with momentum, a rate that falls to 0."""
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=5e-4)
+    steps = epochs * -(-len(x) // 64)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+    for _ in range(epochs):
+        for rows in torch.randperm(len(x)).split(64):
+            F.cross_entropy(model(x[rows]), y[rows]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+
+
+def _unpack(source: Path) -> Any:
+    specification = importlib.util.spec_from_file_location("unpack", source / "unpack.py")
+    unpack = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(unpack)
+    return unpack
 
 
 def cola(source: Path) -> None:
@@ -71,7 +154,7 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     OUT.mkdir(exist_ok=True)
-    for prepare in (fashion_mnist, cifar10n, cola):
+    for prepare in (fashion_mnist, cifar10n, cola, small_images, distillation):
         print(prepare.__name__, flush=True)
         prepare(Path(sys.argv[1]))
 

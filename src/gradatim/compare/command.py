@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -145,7 +146,10 @@ def rehearse(plan: Plan, *, jobs: int | None = None, screen: Console | None = No
         each = budget.amount
     else:
         share = min(1.0, max(0.02, 20 / budget.amount if budget.kind == "steps" else 0.02))
-        short = plan.with_values(amount=max(1.0, budget.amount * share), evaluations=1)
+        amount = max(1.0, budget.amount * share)
+        if budget.kind in ("steps", "samples"):
+            amount = math.ceil(amount)  # they are counted
+        short = plan.with_values(amount=amount, evaluations=1)
         run_cell(short, cell)  # imports and caches are not what a run costs
         begun = time.perf_counter()
         found = run_cell(short, cell)
