@@ -6,6 +6,7 @@ A part stands between `<!-- generated: NAME -->` and `<!-- end -->`, NAME being 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import inspect
 import re
 import sys
@@ -43,6 +44,13 @@ def summary(method: type[gr.Method]) -> str:
     return (inspect.getdoc(method) or "").partition("\n")[0]
 
 
+def needed(method: type[gr.Method]) -> tuple[str, ...]:
+    """What a method needs with its defaults; the class's word where defaults alone make none."""
+    with contextlib.suppress(TypeError, ValueError):
+        return method().wants
+    return method.wants
+
+
 def papers(method: type[gr.Method]) -> str:
     """Authors and years of the papers, in the order in which the method names them."""
     cited = [REFERENCES[key] if isinstance(key, str) else key for key in method.references]
@@ -66,7 +74,8 @@ def constructors() -> str:
     rows = []
     for method in methods():
         name = method.__name__
-        needs = f" Needs {', '.join(f'`{name}`' for name in method.wants)}." if method.wants else ""
+        wants = needed(method)
+        needs = f" Needs {', '.join(f'`{name}`' for name in wants)}." if wants else ""
         link = f"[`{name}`](api/methods.md#gradatim.{name})"
         rows.append((f"{link}`{parameters(method)}`", summary(method) + needs, papers(method)))
     return table(("Method with its defaults", "What it does", "Paper"), rows)

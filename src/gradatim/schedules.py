@@ -31,7 +31,7 @@ class CyclicCosine(LRScheduler):
     Where training stands is read from the curriculum, not counted: accumulated gradients, skipped
     batches and a missed or repeated `step` do no harm. L is the sum of the sizes the methods plan.
     Where the data decide them, the coming epochs count as long as the current one. So the rate
-    never jumps but at the end of an episode, and every episode ends at its low.
+    never jumps but at the end of an episode, by when it has come down to about its low.
 
     Args:
         optimizer: any torch optimizer; each group keeps its own peak.

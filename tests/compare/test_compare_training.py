@@ -175,6 +175,9 @@ def test_the_cosine_covers_the_budget_whatever_it_is_made_of():
 
 def test_constant_is_constant():
     assert rates(amount=10, regime="constant")[1] == [1.0] * 10
+    # A hundredth after the whole budget: a factor of .01^(1/10) from step to step.
+    falling = rates(amount=10, regime="exponential")[1]
+    assert falling == pytest.approx([0.01 ** (step / 10) for step in range(10)])
 
 
 def test_the_plateau_divides_by_ten_twice_and_then_stops():

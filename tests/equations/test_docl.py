@@ -774,3 +774,12 @@ def test_repr_shows_every_setting() -> None:
     method = DoCL(episodes=[2, 4], temperature=0.5)
     assert eval(repr(method)).settings() == method.settings()
     assert "episodes=(2, 4), batch_mul=4, sampling='boltzmann', temperature=0.5" in repr(method)
+
+
+def test_several_labels_per_sample_are_refused_by_name() -> None:
+    method, run = gr.DoCL(episodes=(1, 3)), gr.Run(size=2, seed=0)
+    method.setup(run)
+    signals = {"logits": torch.zeros(2, 3), "targets": torch.tensor([[1.0, 1, 0], [0, 0, 1]])}
+    batch = gr.Batch(torch.arange(2), torch.zeros(2), signals, clock=torch.zeros(2))
+    with pytest.raises(ValueError, match=r"targets must be labels, or rows that sum to 1. Got 2.0"):
+        method.observe(batch, run)

@@ -242,5 +242,33 @@ def test_pruning_takes_scores_and_features_of_the_samples_that_were_chosen() -> 
         features=features,
     )
     run = ready(method, 4, 1, dih=[0.0, 0.01, 0.01, 0.02])
-    pool = gr.Pool(torch.tensor([3, 2, 1, 0]))
+    pool = gr.Pool(torch.tensor([0, 3, 2, 1]))
     assert sorted(method.plan(pool, run).index.tolist()) == [1, 3]
+
+
+# ----------------------------------------------------------------------------------------- MCL
+
+
+def test_a_last_choice_larger_than_k_is_not_kept() -> None:
+    """A method before may leave fewer samples than the last epoch chose."""
+    method = gr.MCL(start_fraction=0.5, reuse=True, reuse_share=1e-6, features=torch.ones(6, 2))
+    run = ready(method, 6, 2, loss=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], trained_epoch=[1] * 6)
+    with pytest.warns(UserWarning, match="features are all equal"):
+        assert method.plan(gr.Pool(torch.tensor([0, 4, 2, 1])), run).index.tolist() == [4, 2]
+
+
+def test_what_a_survey_sees_was_not_trained_on() -> None:
+    method = gr.MCL(start_fraction=0.5, reuse=True, features=torch.ones(2, 2))
+    run = ready(method, 2, 3)
+    method.observe(rows([0, 1], [1.0, 1.0], epoch=3, surveyed=True), run)
+    method.observe(rows([1], [1.0], epoch=3), run)
+    assert method.trained_epoch.values.tolist() == [-1, 3]
+
+
+def test_no_more_clusters_are_taken_than_hold_k_samples() -> None:
+    """k = 2 of 5: the hardest cluster alone holds 3."""
+    pytest.importorskip("sklearn")
+    features = torch.tensor([[0.0], [0.1], [0.2], [50.0], [90.0]])
+    method = gr.MCL(start_fraction=0.4, clusters=3, diversity=0.0, features=features)
+    run = ready(method, 5, 1, loss=[1.0] * 5)
+    assert method.plan(gr.Pool(torch.arange(5)), run).index.tolist() == [0, 1, 2]

@@ -159,6 +159,7 @@ def test_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
     scale = mean_distance(z)
     monkeypatch.setattr(facility, "CHUNK_BYTES", 5000)
+    monkeypatch.setattr(facility, "WIDTH", 50)
     parts = [
         facility_location(z, 30, scores=z[:, 0], greedy=greedy, generator=draws(6)).tolist()
         for greedy in ("exact", "lazy", "stochastic")
@@ -193,10 +194,23 @@ def test_a_reference_of_everybody_is_no_reference() -> None:
     assert facility_location(z, 12, greedy="exact", reference=twice).tolist() == found
 
 
+def test_finite_features_whose_sum_is_not_are_taken_and_opposite_infinities_are_not() -> None:
+    huge = torch.full((3, 2), 3e38)
+    assert facility._matrix("features", huge).equal(huge)
+    with pytest.raises(ValueError, match=r"in rows \[0, 2\]"):
+        facility._matrix("features", torch.tensor([[torch.inf], [1.0], [-torch.inf]]))
+
+
 def test_half_precision_is_widened() -> None:
     z = torch.randn(40, 3, generator=draws(12)).half()
     found = facility_location(z, 8, greedy="exact")
     assert found.tolist() == facility_location(z.float(), 8, greedy="exact").tolist()
+
+
+def test_a_point_has_no_distance_to_itself() -> None:
+    for seed in range(10):  # rounding may leave one of 1e-4 of the others
+        z = torch.randn(2, 33, generator=draws(seed))
+        assert mean_distance(z) == pytest.approx(float((z[0] - z[1]).norm()), rel=2e-6)
 
 
 def test_sampled_distances_are_near_the_mean_of_all(monkeypatch: pytest.MonkeyPatch) -> None:

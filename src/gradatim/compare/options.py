@@ -91,7 +91,7 @@ _ROWS: tuple[_Row, ...] = (
      "(default: steps)"),
     ("training", "--amount", float, "X", "of the budget (default: what --epochs take)"),
     ("training", "--epochs", int, "N", "of plain training"),
-    ("training", "--regime", str, "NAME", "cosine, constant, or plateau: a tenth of the rate when "
+    ("training", "--regime", str, "NAME", "cosine, exponential, constant, or plateau: a tenth when "
      "validation stands still, then early stopping (default: cosine)"),
     ("training", "--patience", int, "N", "evaluations to wait, of the plateau (default: 3)"),
     ("training", "--batch-size", int, "N", "samples per step"),

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
 __all__ = ["OPTIMIZERS", "REGIMES", "Trained", "Training", "predict", "train"]
 
 OPTIMIZERS = ("sgd", "adamw")
-REGIMES = ("cosine", "constant", "plateau")
+REGIMES = ("cosine", "exponential", "constant", "plateau")
+EXPONENTIAL_END = 0.01  # of the rate at the start
 DECAYS = 2  # of the plateau regime, each by ten, before it stops early
 EVALUATION_BATCH = 1024
 
@@ -48,9 +49,9 @@ class Training:
         optimizer: ``"sgd"`` with Nesterov momentum 0.9, or ``"adamw"``.
         learning_rate: at the start.
         weight_decay: of the optimizer.
-        regime: ``"cosine"`` falls to 0 over the budget, ``"constant"`` stays; ``"plateau"`` divides
-            by ten when validation has not improved for ``patience`` evaluations, twice, and
-            then stops early.
+        regime: ``"cosine"`` falls to 0 over the budget, ``"exponential"`` to a hundredth of the
+            rate at the start, ``"constant"`` stays; ``"plateau"`` divides by ten when validation
+            has not improved for ``patience`` evaluations, twice, and then stops early.
         patience: in evaluations.
         evaluations: on the validation part, at equal intervals of the budget.
 
@@ -264,6 +265,8 @@ class _Run:
         """What the regime makes of the learning rate now."""
         if self.settings.regime == "cosine":
             return cosine(self.progress())
+        if self.settings.regime == "exponential":
+            return EXPONENTIAL_END ** self.progress()
         return self.factor
 
     def progress(self) -> float:
@@ -331,7 +334,7 @@ class _Run:
     def after_step(self) -> bool:
         """Move the learning rate, evaluate where it is due; whether the run is over."""
         progress = self.progress()
-        if self.settings.regime == "cosine":
+        if self.settings.regime in ("cosine", "exponential"):
             self.scheduler.step()
         # A step may pass several marks of a short budget: one evaluation stands for all.
         due = math.floor(progress * self.settings.evaluations + 1e-9)

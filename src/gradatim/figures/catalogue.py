@@ -84,7 +84,7 @@ def draw(
         hardness: a table to use instead of `gradatim.Dynamics`' own hardness.
 
     Returns:
-        A matplotlib figure; `gradatim.plots.save` writes it.
+        A matplotlib figure; `gradatim.figures.save` writes it.
 
     Raises:
         ValueError: no such figure, a wrong number of runs, a table or epoch that was not recorded.

@@ -133,7 +133,7 @@ def legend(figure: Figure, axes: Sequence[Axes]) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path | str) -> None:
     """Write a figure as PNG for print, whole or not at all.
 
     Raises:
@@ -141,4 +141,4 @@ def save(figure: Figure, path: Path) -> None:
     """
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=DOTS_PER_INCH)
-    replace_file(path, picture.getvalue())
+    replace_file(Path(path), picture.getvalue())

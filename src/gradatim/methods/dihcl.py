@@ -105,8 +105,10 @@ class DIHCL(Pruned):
         r of unselected samples is soon outweighed for ever. Pruning is off by default.
 
     Caveats:
-        With a cyclic learning rate (A) changes scale with the rate between epochs:
-        ``normalize=False``. Changes and flips at a sample's first observation leave r at 1.
+        With a learning rate that falls or cycles (A) changes scale between epochs:
+        ``normalize=False``. Under label noise the highest losses are those of wrong labels, so (A)
+        trains on them; (B) and (C) do so less. Changes and flips at a sample's first observation
+        leave r at 1.
 
     References:
         Zhou, Wang and Bilmes, Curriculum Learning by Dynamic Instance Hardness, NeurIPS 2020
@@ -117,7 +119,7 @@ class DIHCL(Pruned):
 
     def __init__(
         self,
-        hardness: Kind = "loss",
+        hardness: Kind = "loss_change",
         selection: Selection = "exp",
         *,
         warmup_epochs: int = 5,

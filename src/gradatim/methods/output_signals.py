@@ -88,6 +88,11 @@ class OutputSignals:
         check_finite(self.name, rows, batch.index)
         if not targets.is_cpu and not targets.is_floating_point():
             check_labels(targets, rows.shape[1])
+        if self.task == "classification" and targets.is_floating_point():
+            sums = targets.sum(1)
+            if bool(((sums - 1).abs() > 1e-2).any()):
+                cause = "Samples with several labels have no residual of this kind."
+                raise refusal("targets", "labels, or rows that sum to 1", float(sums.max()), cause)
         if not rows.is_cpu:
             self._warn_of_probabilities(rows)
         return rows, targets
