@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import torch
 
+from gradatim.validation import check_number
+
 __all__ = ["Clock", "Moment"]
 
 Rate = float | torch.Tensor
@@ -75,7 +77,10 @@ class Clock:
     def rate(self, step: int) -> Rate:
         """The current learning rate; a tensor only where a float would wait for the device."""
         if self.learning_rate is not None:
-            return _detached(self.learning_rate(step) if self._takes_step else self.learning_rate())
+            rate = self.learning_rate(step) if self._takes_step else self.learning_rate()
+            if not isinstance(rate, torch.Tensor):
+                return check_number("learning_rate()", rate, at_least=0)
+            return _detached(rate)
         optimizer = None if self._optimizer is None else self._optimizer()
         if optimizer is None:
             raise RuntimeError("learning rate must be known: attach an optimizer first.")
@@ -114,11 +119,15 @@ class Clock:
 
     def _tick(self, optimizer: Any) -> None:
         rate = self._before_step
-        self.previous = rate
         # A fused optimizer is called for a step that GradScaler skips, too, and told so here.
         skipped = getattr(optimizer, "found_inf", None)
-        if skipped is not None:
-            rate = rate * _detached(skipped == 0)
+        if skipped is None:
+            self.previous = rate
+        else:
+            done = _detached(skipped == 0)
+            before = rate if self.previous is None else self.previous
+            self.previous = done * rate + (1 - done) * before
+            rate = rate * done
         self.time = self.time + rate
 
 

@@ -191,6 +191,8 @@ class Epochs(Observations):
         elif self.running:
             # Nothing was trained on since: the same epoch, from where it was resumed.
             self.running = False
+        if self.begun and self.batch_in_epoch >= self.steps():
+            self.end()  # a checkpoint taken after the end had failed: no batch is left
         self._token += 1
         self._pending.clear()
         self._narrowed = None

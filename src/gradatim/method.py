@@ -295,6 +295,16 @@ class Method:
             name: getattr(self, name) for name in names if name != "self" and name in vars(self)
         }
 
+    def __str__(self) -> str:
+        """As ``repr``, without the arguments that stand at their defaults."""
+        defaults = inspect.signature(type(self).__init__).parameters
+        shown = (
+            f"{name}={_shown(value)}"
+            for name, value in self.settings().items()
+            if _shown(value) != _shown(defaults[name].default)
+        )
+        return f"{type(self).__name__}({', '.join(shown)})"
+
     def __repr__(self) -> str:
         shown = ", ".join(f"{name}={_shown(value)}" for name, value in self.settings().items())
         return f"{type(self).__name__}({shown})"

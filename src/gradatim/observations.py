@@ -117,6 +117,10 @@ class Observations:
             return
         rows = self.log.rows()
         finite = torch.isfinite(rows["losses"])
+        if self.nonfinite == "skip":
+            for column in rows["columns"].values():
+                if column.is_floating_point():
+                    finite &= column.isfinite().reshape(len(column), -1).all(1).to(finite.device)
         if not bool(finite.all()):
             if self.nonfinite == "raise":
                 check_finite("losses", rows["losses"], rows["index"])

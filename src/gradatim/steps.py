@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -146,16 +147,26 @@ class Steps:
         if self._demanding:
             self._check_demands(taken, signals)
         if self.epochs.nonfinite == "skip":
-            return torch.isfinite(losses)
+            kept = torch.isfinite(losses)
+            self.check_sign("losses", losses)
+            return kept
         if losses.is_cpu:
             # One sum finds every NaN and infinity; an overflowing sum is looked at closely.
             total = losses.sum().item()
             if total - total != 0.0:
                 check_finite("losses", losses, taken.index)
-            if self._nonnegative is not None and size and losses.min().item() < 0:
-                rule = f"at least 0 for {self._nonnegative!r}"
-                raise refusal("losses", rule, losses.min().item())
+            self.check_sign("losses", losses)
         return None
+
+    def check_sign(self, name: str, losses: torch.Tensor) -> None:
+        """Refuse negative losses on the CPU, where a method cannot take them."""
+        if self._nonnegative is None or not losses.is_cpu or not losses.numel():
+            return
+        low = losses.min().item()
+        if low == -math.inf or math.isnan(low):  # those to be skipped hide the others
+            low = losses.where(losses.isfinite(), 0).min().item()
+        if low < 0:
+            raise refusal(name, f"at least 0 for {self._nonnegative}", low)
 
     def _check_demands(self, taken: Taken, signals: dict[str, Any]) -> None:
         """Refuse a call without what methods need: signals, a learning rate, their criterion."""
@@ -164,14 +175,14 @@ class Steps:
             value = signals.get(name)
             if value is None:
                 raise ValueError(
-                    f"{name} must be given: {method!r} needs it. "
+                    f"{name} must be given: {method} needs it. "
                     f"Call curriculum(losses, {name}={name})."
                 )
             if isinstance(value, torch.Tensor) and (value.ndim == 0 or value.shape[0] != size):
                 raise refusal(name, f"one row per sample: {size} of them", value)
         if self._paced and not self.clock.known:
             raise ValueError(
-                f"learning rate must be known: {self._paced[0]!r} needs it. Call "
+                f"learning rate must be known: {self._paced[0]} needs it. Call "
                 "curriculum.attach(optimizer=optimizer) or pass Curriculum(learning_rate=...)."
             )
         if self._replacing and not self._criterion_used and not taken.repeated:
@@ -179,7 +190,7 @@ class Steps:
             if method.replaces_criterion(self.epochs.run):
                 raise RuntimeError(
                     f"losses must come from curriculum.criterion(logits, targets) in epoch "
-                    f"{self.epochs.run.epoch}: {method!r} trains on another loss in it."
+                    f"{self.epochs.run.epoch}: {method} trains on another loss in it."
                 )
 
     def _observed(
@@ -200,6 +211,7 @@ class Steps:
                 raise refusal("observed", rule, values if "losses" in observed else observed)
             if self.epochs.nonfinite == "raise" and values.device.type == "cpu":
                 check_finite("observed losses", values.detach(), taken.index)
+            self.check_sign("observed losses", values.detach())
             return values, {**signals, **rest}
         if observed is not None and observed is not False:
             raise refusal("observed", "a dict, False or None", observed)
@@ -259,7 +271,7 @@ class Steps:
             if factor is None:
                 continue
             if not isinstance(factor, torch.Tensor) or factor.shape != (real,):
-                raise refusal(f"weights of {method!r}", f"of shape ({real},)", factor)
+                raise refusal(f"weights of {method}", f"of shape ({real},)", factor)
             factor = factor.to(losses.device, wide)
             weights = factor if weights is None else weights * factor
         return weights

@@ -95,11 +95,12 @@ def _answer(
         raise refusal("forward(batch)", rule, losses if "losses" in values else sorted(signals))
     if curriculum.epochs.nonfinite == "raise":
         check_finite("losses", losses, index)
+    curriculum._steps.check_sign("losses", losses)
     for method in curriculum.methods:
         for name in method.wants:
             if name != "learning_rate" and name not in signals:
                 raise ValueError(
-                    f"forward(batch) must return {name!r}: {method!r} needs it. "
+                    f"forward(batch) must return {name!r}: {method} needs it. "
                     f"Got {sorted(signals)}."
                 )
     return losses, signals

@@ -199,6 +199,7 @@ class DIHCL(Pruned):
 
     def setup(self, run: Run) -> None:
         super().setup(run)
+        self._chances, self._chances_epoch, self._drawn = None, -1, None
         self.dih = Table("dih", fill=1.0)
         self.visits = Table("visits", dtype=torch.int64)
         if self.hardness == "loss_change":
@@ -360,11 +361,12 @@ class DIHCL(Pruned):
         return self.c
 
     def start_epoch(self, run: Run) -> None:
-        if self._chances_epoch == run.epoch:
-            return  # resumed: the tables have moved on since the draw
-        self._chances, self._chances_epoch = None, run.epoch
         if self._drawn is None or self._drawn[0] != run.epoch:
+            # Nothing was drawn, or before a resume within the epoch: then they were loaded.
+            if self._chances_epoch != run.epoch:
+                self._chances, self._chances_epoch = None, run.epoch
             return
+        self._chances_epoch = run.epoch
         _, index, logits, k = self._drawn
         # Relative to the largest, so that the exponential cannot overflow.
         weights = torch.exp(logits - logits.max())
@@ -380,3 +382,4 @@ class DIHCL(Pruned):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self._chances, self._chances_epoch = state["chances"], state["chances_epoch"]
+        self._drawn = None

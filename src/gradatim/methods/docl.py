@@ -177,6 +177,8 @@ class DoCL(Pruned):
 
     def setup(self, run: Run) -> None:
         super().setup(run)
+        self._signals = OutputSignals(self.task)
+        self._chances, self._chances_epoch = None, -1
         self.scores = Table("score", fill=math.nan)
         kept = torch.float16 if self.dtype == "float16" else torch.float32
         self.outputs = Table("outputs", shape=None, dtype=kept, fill=math.nan)

@@ -25,8 +25,10 @@ def correctness(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Tell which predictions are right, without waiting for the device.
 
     Args:
-        logits: (B, C), the largest is the prediction; or (B, L), one per label.
-        targets: int64 (B,) classes; or (B, L), labels of 0 and 1, which must all be right.
+        logits: (B, C), the largest is the prediction; (B, 1), where above 0 is class 1; or (B, L),
+            one per label.
+        targets: int64 (B,) classes; or of the logits' shape: probabilities of classes, where all
+            rows sum to 1, whose largest is the class; else labels of 0 and 1, all to be right.
 
     Returns:
         bool (B,).
@@ -40,11 +42,16 @@ def correctness(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """
     if logits.ndim != 2:
         raise refusal("logits", "of shape (B, C)", logits)
+    single = logits.shape[1] == 1
     if targets.shape == logits.shape:
-        return ((logits > 0) == (targets > 0.5)).all(1)
-    if targets.ndim != 1 or targets.is_floating_point():
-        raise refusal("targets", "classes (B,), or labels of the logits' shape", targets)
-    return logits.argmax(1) == targets
+        each = ((logits > 0) == (targets > 0.5)).all(1)
+        if single or not targets.is_floating_point():
+            return each
+        distributions = ((targets.sum(1) - 1).abs() < 0.02).all()
+        return torch.where(distributions, logits.argmax(1) == targets.argmax(1), each)
+    if targets.ndim != 1 or (targets.is_floating_point() and not single):
+        raise refusal("targets", "classes (B,), or of the logits' shape", targets)
+    return (logits[:, 0] > 0) == (targets > 0.5) if single else logits.argmax(1) == targets
 
 
 def instant_hardness(
@@ -130,6 +137,7 @@ class Dynamics(Method):
     """
 
     references = ("zhou2020dihcl",)
+    nonnegative = True
 
     def __init__(self, *, gamma: float = 0.95, normalize: bool = True) -> None:
         self.gamma = check_number("gamma", gamma, at_least=0, at_most=1)

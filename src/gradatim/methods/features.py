@@ -44,7 +44,18 @@ def last_linear(model: nn.Module, layer: str | None = None) -> nn.Linear:
         >>> last_linear(model) is model[2], last_linear(model, "0") is model[0]
         (True, True)
     """
-    linear = {name: part for name, part in model.named_modules() if isinstance(part, nn.Linear)}
+    # Attention calls the layers inside it by their weights: a hook on them never runs.
+    inside = {
+        id(part)
+        for outer in model.modules()
+        if isinstance(outer, nn.MultiheadAttention)
+        for part in outer.modules()
+    }
+    linear = {
+        name: part
+        for name, part in model.named_modules()
+        if isinstance(part, nn.Linear) and id(part) not in inside
+    }
     if layer is not None and layer not in linear:
         raise refusal("layer", f"one of the linear layers {sorted(linear)}", repr(layer))
     if not linear:
@@ -73,7 +84,7 @@ class WithFeatures(Method):
                 raise TypeError(str(refusal("features", "a floating tensor (N, D)", features)))
             if features.ndim != 2 or not features.shape[1]:
                 raise refusal("features", "of shape (N, D)", features)
-            check_finite("features", features.reshape(-1))
+            check_finite("features", features)
         if layer is not None and not isinstance(layer, str):
             raise TypeError(str(refusal("layer", "a name or None", repr(layer))))
         self.features = features
@@ -126,18 +137,33 @@ class WithFeatures(Method):
         if rows is None:
             rows = seen
         if rows is None:
-            raise RuntimeError(
-                f"features must be given: {self!r} compares samples by them. Call "
-                "curriculum.attach(model=model), whose last linear layer's inputs they are, or "
-                "pass features= to the call or to the method."
-            )
-        if rows.ndim < 2 or rows.shape[0] < batch.size:
-            cause = "Was the model called on another batch since?"
+            raise RuntimeError(self._missing())
+        if not isinstance(rows, torch.Tensor):
+            raise TypeError(str(refusal("features", "a tensor, a row per sample", rows)))
+        # A row that only pads this rank to the others' length is in the forward pass, too.
+        surplus = rows.shape[0] - batch.size if rows.ndim > 1 else -1
+        if not 0 <= surplus <= (run.world > 1):
+            cause = "" if rows is not seen else "Was the model called on another batch since?"
             raise refusal("features", f"one row per sample: {batch.size} of them", rows, cause)
         return {"features": rows[: batch.size].flatten(1).float()}
 
+    def _missing(self) -> str:
+        layer = None if self._hooked is None else self._hooked()
+        if layer is None:
+            return (
+                f"features must be given: {self} compares samples by them. Call "
+                "curriculum.attach(model=model), whose last linear layer's inputs they are, or "
+                "pass features= to the call or to the method."
+            )
+        return (
+            f"features must be seen: {self} reads them from {layer}, which was not called since "
+            "the last batch. Name another layer= (see model.named_modules()), attach before a "
+            "compiled model's first call, or pass features= to the call."
+        )
+
     def observe(self, batch: Batch, run: Run) -> None:
         if "features" in batch.signals and batch.size:
+            check_finite("features", batch.signals["features"], batch.index)
             self.feature_table.write(batch.index, batch.signals["features"])
 
     def feature_rows(self, index: torch.Tensor) -> torch.Tensor:
@@ -150,7 +176,9 @@ class WithFeatures(Method):
             return self.features[index.to(self.features.device)]
         if not self.feature_table.allocated:
             raise RuntimeError(
-                f"features must be known: {self!r} compares samples by them, and saw none."
+                f"features must be known: {self} compares samples by them, and saw none. Were "
+                "the batches of its epoch all left unobserved? Pass observed=dict(losses=..., "
+                "features=...)."
             )
         rows = self.feature_table[index]
         unseen = rows[:, :1].isnan()

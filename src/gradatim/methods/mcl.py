@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, Literal
 
 import torch
@@ -21,6 +22,7 @@ __all__ = ["MCL"]
 
 Function = Literal["coverage", "facility", "centrality"]
 
+LAZY_UP_TO = 100_000  # rows; with more of them most steps would look at all again
 INFLATION = 2  # of the random subset from which the reference code takes the best half
 
 
@@ -184,6 +186,7 @@ class MCL(SelfPaced, WithFeatures):
     def setup(self, run: Run) -> None:
         SelfPaced.setup(self, run)
         WithFeatures.setup(self, run)
+        self._cluster_ids = None
         if self.reuse:
             self.trained_epoch = Table("trained_epoch", dtype=torch.int64, fill=-1)
 
@@ -250,7 +253,8 @@ class MCL(SelfPaced, WithFeatures):
         if fraction >= 1:
             return pool
         losses = self._losses(pool, run)
-        k = prefix_size(fraction, losses.numel())
+        size = losses.numel() if pool.size is None else min(pool.size, losses.numel())
+        k = prefix_size(fraction, size)
         if self.clusters is not None:
             chosen = self._clusters_of(pool, losses, k, run)
         elif self._lambda(run.epoch) == 0:
@@ -259,7 +263,8 @@ class MCL(SelfPaced, WithFeatures):
             rows = self.feature_rows(pool.index)
             previous = self._previous(pool, run)
             chosen = self._chosen(losses, rows, k, run, previous).sort().values
-        return pool.keep(chosen)
+        # The choice that was asked for is made: nobody is to draw from it.
+        return replace(pool.keep(chosen), log_weights=None, size=None)
 
     def _chosen(
         self,
@@ -289,7 +294,7 @@ class MCL(SelfPaced, WithFeatures):
             k,
             scores=scores,
             diversity=weight,
-            greedy=self.greedy or "lazy",
+            greedy=self.greedy or ("lazy" if len(rows) <= LAZY_UP_TO else "stochastic"),
             generator=generator,
             start=previous,
         )
