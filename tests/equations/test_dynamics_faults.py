@@ -191,7 +191,7 @@ def test_a_batch_that_the_model_did_not_see_takes_no_other_batchs_features() -> 
     curriculum.attach(model=model, optimizer=optimizer)
     curriculum(model(next(loader)[0]).square().sum(1))
     next(loader)
-    with pytest.raises(RuntimeError, match="features must be given"):
+    with pytest.raises(RuntimeError, match="features must be seen"):
         curriculum(torch.ones(4))
 
 
@@ -199,6 +199,7 @@ def test_padding_at_the_end_of_a_batch_has_no_features() -> None:
     """The rows that only make ranks equal come last, and the model sees them too."""
     method = gr.DIHCL("loss", "exp", warmup_epochs=1, prune=0.5)
     run = ready(method, 3, 0)
+    run.world = 2
     seen = {"features": torch.tensor([[1.0], [2.0], [9.0]])}
     kept = method.record(rows([0, 2], [1.0, 1.0], signals=seen), run)
     assert kept["features"].tolist() == [[1.0], [2.0]]

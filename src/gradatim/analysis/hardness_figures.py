@@ -8,15 +8,17 @@ row and run, so that groups do not follow the order of storage and chance remain
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from gradatim.analysis.agreement import _end, agreement, overlap, overlap_matrix
 from gradatim.analysis.forgetting import forgetting_events
 from gradatim.analysis.groups import GroupDynamics, group_dynamics, separation
 from gradatim.validation import check_count, refusal
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = [
     "AgreementCurves",

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from gradatim.analysis.agreement import _end
 from gradatim.analysis.hardness_figures import Band, _record, band
 from gradatim.validation import refusal
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike
 
 __all__ = ["SelectionDynamics", "selection_dynamics"]
 
