@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 
+import facility
 import loader
 import selection
 import step
@@ -34,8 +35,11 @@ def _print(title: str, rows: list[dict]) -> None:
 def main() -> None:
     """Run and print every benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--large", action="store_true", help="also N = 100 M")
-    parser.add_argument("--only", choices=["step", "selection", "loader"])
+    parser.add_argument(
+        "--large", action="store_true", help="also N = 100 M draws and 1 M in facility location"
+    )
+    parser.add_argument("--only", choices=["step", "selection", "loader", "facility"])
+    parser.add_argument("--opponent", help="Python with apricot; see facility.py")
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
     if arguments.only in (None, "step"):
@@ -49,6 +53,11 @@ def main() -> None:
         sizes = (1_000_000, 10_000_000) + ((100_000_000,) if arguments.large else ())
         title = "Weighted draw of half without replacement, against numpy Generator.choice"
         _print(title, selection.run(sizes=sizes))
+    if arguments.only in (None, "facility"):
+        title = "Facility location, 64 dimensions, against apricot's stochastic optimizer"
+        _print(title, facility.run(opponent=arguments.opponent))
+        if arguments.large:
+            _print("Facility location of many samples", facility.run_large())
 
 
 if __name__ == "__main__":

@@ -83,6 +83,8 @@ METHODS = {
     "SuperLoss": lambda size: gr.SuperLoss(),
     "DIHCL loss": lambda size: gr.DIHCL("loss"),
     "DIHCL loss_change": lambda size: gr.DIHCL("loss_change"),
+    "DoCL": lambda size: gr.DoCL(),
+    "MCL": lambda size: gr.MCL(),
     "DIHCL flip": lambda size: gr.DIHCL("flip", "beta"),
 }
 
