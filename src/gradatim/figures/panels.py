@@ -72,6 +72,7 @@ def grid(
         axis.set_axisbelow(True)
         axis.grid(color="#dddddd", linewidth=0.5)
         axis.spines[["top", "right"]].set_visible(False)
+        axis.locator_params("x", integer=True)  # there are no half epochs
         if number >= (rows - 1) * columns:
             axis.set_xlabel("epoch", fontsize=9)
         axes.append(axis)
