@@ -156,7 +156,14 @@ def test_values_per_item_average_to_the_metric(name):
     }[kind]
     outputs = rng.normal(size=(20, 3))
     items = per_item(name, outputs, targets)
-    if name in ("accuracy", "cross_entropy", "subset_accuracy", "hamming_loss", "mae"):
+    if name in (
+        "accuracy",
+        "cross_entropy",
+        "subset_accuracy",
+        "hamming_loss",
+        "mae",
+        "top_target",
+    ):
         assert items.shape == (20,)
         assert items.mean() == pytest.approx(measure(kind, outputs, targets)[name])
     else:

@@ -29,7 +29,8 @@ FILLED = (
     "A comparison fills in what is not given. score=teacher: 1 - p(y) of a small model that was "
     "trained without the sample; also length and rarity of texts, complexity of images. "
     "pace=shared: half of the data at first, all of them when half of the budget is spent; also "
-    "any of gradatim.pacing, as pace=root(epochs=5). groups=labels: the training labels."
+    "any of gradatim.pacing, as pace=root(epochs=5). groups=labels: the training labels. "
+    "=budget and =data: warm-ups, episodes and rounds that fit the budget, what suits the data."
 )
 FOOT = "`gradatim methods NAME` explains parameters; `gradatim cite NAME` prints BibTeX."
 

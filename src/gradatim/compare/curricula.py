@@ -47,6 +47,7 @@ CONTROLS = (BASELINE, "paced_random")
 
 SURVEY = "losses of the whole training set before an epoch"
 SHARED = "shared"
+BUDGET, DATA = "budget", "data"  # what a parameter is made from, where nothing is given
 LABELS = {"groups": "as groups", "balanced": "to balance classes", "labels": "as they are"}
 
 
@@ -263,6 +264,8 @@ def _refuse_parameter(spec: CurriculumSpec, name: str, known: list[str]) -> None
 
 def _given(name: str, value: Any, context: Context, parts: _Parts, ours: bool) -> Any:
     """Turn what a user wrote into what the constructor takes."""
+    if value in (BUDGET, DATA) and name in _SCHEDULES.get(parts.kind, ()):
+        return _SOURCES[name](context, parts)
     if name == "pace" and isinstance(value, str):
         if value == SHARED:
             return context.pace()
@@ -361,8 +364,9 @@ def filled(method: type[gr.Method], name: str) -> str | None:
     if name in LABELS:
         return "labels"
     written = {"score": "teacher", "pace": SHARED, "survey_every_epochs": "1"}
-    budget = ("warmup_epochs", "episodes", "inner_epochs")
-    return written.get(name, "(from the budget)" if name in budget else "(from the data)")
+    if name in _SCHEDULES.get(method, ()):
+        return DATA if name in ("function", "task") else BUDGET
+    return written.get(name, "(from the data)")
 
 
 def _recipe(name: str) -> Recipe:
