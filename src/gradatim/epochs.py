@@ -83,7 +83,7 @@ class Epochs(Observations):
         self.seen = torch.zeros(0, dtype=torch.bool)
         self.previous: torch.Tensor | None = None  # members of the last epoch
         self._loader: weakref.ref[Any] | None = None
-        self._token = 0
+        self.token = 0
         self._pending: collections.deque[torch.Tensor] = collections.deque()
         self._narrowed: Taken | None = None
         self._last: tuple[torch.Tensor | None, Taken] | None = None
@@ -193,7 +193,7 @@ class Epochs(Observations):
             self.running = False
         if self.begun and self.batch_in_epoch >= self.steps():
             self.end()  # a checkpoint taken after the end had failed: no batch is left
-        self._token += 1
+        self.token += 1
         self._pending.clear()
         self._narrowed = None
         self._last = None
@@ -212,15 +212,17 @@ class Epochs(Observations):
                 hash((plan.checksum(), *position)),
                 "Do all ranks use the same seed, data, batch size and checkpoint?",
             )
+        self.run.first_step = self.run.step - self.batch_in_epoch
+        self.run.epoch_steps = self.steps()
         for method in self.methods:
             method.start_epoch(self.run)
         self.track()
         self.running = True
-        return self._token
+        return self.token
 
     def check_current(self, token: int) -> None:
         """Refuse an iterator that a newer one has replaced."""
-        if token != self._token:
+        if token != self.token:
             raise RuntimeError("this iterator is stale: a newer one over the same loader exists.")
 
     def hand_out(self, index: torch.Tensor) -> None:
@@ -363,7 +365,7 @@ class Epochs(Observations):
 
     def forget_stream(self) -> None:
         """Make every iterator stale, after a checkpoint was loaded."""
-        self._token += 1
+        self.token += 1
         self._pending.clear()
         self._narrowed = None
         self._last = None

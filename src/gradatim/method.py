@@ -123,6 +123,8 @@ class Run:
         rank: this process, in [0, world).
         epoch: epochs completed.
         step: batches trained on so far, over all epochs.
+        first_step: ``step`` where the epoch that was begun last started; a resume keeps it.
+        epoch_steps: batches of that epoch; 0 before the first.
 
     Example:
         >>> run = Run(size=10, seed=0)
@@ -137,6 +139,8 @@ class Run:
     rank: int = 0
     epoch: int = 0
     step: int = 0
+    first_step: int = 0
+    epoch_steps: int = 0
 
     def generator(self, *purpose: object, epoch: int | None = None) -> torch.Generator:
         """A generator that depends on (seed, epoch, purpose) alone, alike on every rank.

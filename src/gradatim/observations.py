@@ -116,15 +116,15 @@ class Observations:
         if not len(self.log):
             return
         rows = self.log.rows()
-        finite = torch.isfinite(rows["losses"])
-        if self.nonfinite == "skip":
+        if self.nonfinite == "raise":
+            check_finite("losses", rows["losses"], rows["index"])
+        else:
+            finite = torch.isfinite(rows["losses"])
             for column in rows["columns"].values():
                 if column.is_floating_point():
                     finite &= column.isfinite().reshape(len(column), -1).all(1).to(finite.device)
-        if not bool(finite.all()):
-            if self.nonfinite == "raise":
-                check_finite("losses", rows["losses"], rows["index"])
-            rows = _part(rows, finite.nonzero().squeeze(1))
+            if not bool(finite.all()):
+                rows = _part(rows, finite.nonzero().squeeze(1))
         self.log.clear()
         if not rows["index"].numel():
             return

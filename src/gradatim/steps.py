@@ -64,6 +64,8 @@ class Steps:
         self._weighted_mean = any(method.reduction == "weighted_mean" for method in methods)
         self._demanding = bool(self._wanted or self._paced or self._replacing)
         self._nonnegative = next((method for method in methods if method.nonnegative), None)
+        self._replaces = False  # whether the criterion must be used ...
+        self._replaces_in = (-1, -1)  # ... in this pass over the loader and this epoch
         self._warned_mixed = False
 
     def take(
@@ -151,11 +153,17 @@ class Steps:
             self.check_sign("losses", losses)
             return kept
         if losses.is_cpu:
-            # One sum finds every NaN and infinity; an overflowing sum is looked at closely.
-            total = losses.sum().item()
-            if total - total != 0.0:
+            if self._nonnegative is None or not size:
+                # One sum finds every NaN and infinity; an overflowing sum is looked at closely.
+                total = losses.sum().item()
+                finite, low = total - total == 0.0, 0.0
+            else:
+                low, high = (bound.item() for bound in losses.aminmax())
+                finite = low - low == high - high == 0.0
+            if not finite:
                 check_finite("losses", losses, taken.index)
-            self.check_sign("losses", losses)
+            if low < 0:
+                self.check_sign("losses", losses)
         return None
 
     def check_sign(self, name: str, losses: torch.Tensor) -> None:
@@ -186,11 +194,14 @@ class Steps:
                 "curriculum.attach(optimizer=optimizer) or pass Curriculum(learning_rate=...)."
             )
         if self._replacing and not self._criterion_used and not taken.repeated:
-            method = self._replacing[0]
-            if method.replaces_criterion(self.epochs.run):
+            method, run = self._replacing[0], self.epochs.run
+            now = (self.epochs.token, run.epoch)
+            if self._replaces_in != now:
+                self._replaces, self._replaces_in = method.replaces_criterion(run), now
+            if self._replaces:
                 raise RuntimeError(
                     f"losses must come from curriculum.criterion(logits, targets) in epoch "
-                    f"{self.epochs.run.epoch}: {method} trains on another loss in it."
+                    f"{run.epoch}: {method} trains on another loss in it."
                 )
 
     def _observed(

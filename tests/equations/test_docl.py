@@ -718,8 +718,14 @@ def test_what_cannot_be_scored_is_refused_before_anything_changes(
     run = begun(method)
     see(method, run, rows([0], [[0.0, 0.5, 0.0]], [2]))
     with pytest.raises(ValueError, match=message):
-        method.record(batch, run)
+        see(method, run, batch)  # labels are looked at when the rows are applied
     assert method.outputs.values[0].tolist() == [0.0, 0.5, 0.0]
+
+
+def test_labels_of_other_classes_are_refused_in_the_first_call() -> None:
+    method = DoCL()
+    with pytest.raises(ValueError, match=r"targets must be labels in \[0, 3\). Got 3"):
+        method.record(rows([0], [[0.0, 0.5, 0.0]], [3]), begun(method))
 
 
 def test_a_width_that_changes_within_the_first_epoch_is_refused_too() -> None:

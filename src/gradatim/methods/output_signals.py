@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
+from typing import Any
 
 import torch
 
@@ -42,7 +43,8 @@ class OutputSignals:
     ) -> dict[str, torch.Tensor]:
         """The batch's outputs (B, D), float32, and targets; refused before they are kept.
 
-        Nothing waits for a device: labels on an accelerator are checked in `check`.
+        Labels are looked at in the first call (on an accelerator nothing may wait for that), and
+        those of every call in `check`, before a table changes.
 
         Args:
             batch: with both signals.
@@ -51,6 +53,8 @@ class OutputSignals:
             table: where outputs of earlier epochs are, if anywhere.
         """
         outputs, targets = batch.signals[self.name], batch.signals["targets"]
+        if self._as_before(outputs, targets, table):
+            return {self.name: outputs, "targets": targets}
         for name, value in ((self.name, outputs), ("targets", targets)):
             if not isinstance(value, torch.Tensor):
                 raise TypeError(str(refusal(name, "a tensor, a row per sample", repr(value))))
@@ -70,9 +74,9 @@ class OutputSignals:
             cause = "Did the model's head change?"
             rule = f"of {known} values per sample, as before"
             raise refusal(self.name, rule, outputs, cause)
-        if targets.is_cpu and not targets.is_floating_point():
-            check_labels(targets, width)
         if self._width is None:
+            if targets.is_cpu and not targets.is_floating_point():
+                check_labels(targets, width)
             self._width = width
             self._warn_of_size(size * width * dtype.itemsize)
         rows = outputs.detach().reshape(len(outputs), width).float()
@@ -82,11 +86,25 @@ class OutputSignals:
             targets = targets.detach().reshape(len(outputs), width).float()
         return {self.name: rows, "targets": targets}
 
+    def _as_before(self, outputs: Any, targets: Any, table: Table | None) -> bool:
+        """Whether these are logits and labels of the kind that an earlier call had: most are."""
+        return (
+            self._looked_at
+            and isinstance(outputs, torch.Tensor)
+            and isinstance(targets, torch.Tensor)
+            and outputs.dtype == torch.float32
+            and outputs.ndim == 2
+            and outputs.shape[1] == self._width
+            and targets.shape == outputs.shape[:1]
+            and not targets.is_floating_point()
+            and (table is None or table.shape is None or table.shape[0] == self._width)
+        )
+
     def check(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Outputs and targets as `columns` gave them, after checks that may wait."""
         rows, targets = batch.signals[self.name], batch.signals["targets"]
         check_finite(self.name, rows, batch.index)
-        if not targets.is_cpu and not targets.is_floating_point():
+        if not targets.is_floating_point():
             check_labels(targets, rows.shape[1])
         if self.task == "classification" and targets.is_floating_point():
             sums = targets.sum(1)
