@@ -7,6 +7,7 @@ import math
 import tracemalloc
 import warnings
 
+import numpy as np
 import pytest
 import torch
 
@@ -75,16 +76,47 @@ def test_stochastic_greedy_looks_at_m_over_k_log_1_over_epsilon(
     epsilon: float, candidates: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
-    gains = facility._Cover.gains
+    distinct = facility._distinct
 
-    def counted(self: facility._Cover, index: torch.Tensor) -> torch.Tensor:
-        seen.append(len(set(index.tolist())))
-        return gains(self, index)
+    def counted(count: int, size: int, generator: torch.Generator) -> np.ndarray:
+        slots = distinct(count, size, generator)
+        seen.append(len(set(slots.tolist())))
+        return slots
 
-    monkeypatch.setattr(facility._Cover, "gains", counted)
+    monkeypatch.setattr(facility, "_distinct", counted)
     z = torch.randn(1000, 3, generator=draws())
     facility_location(z, 100, epsilon=epsilon, generator=draws())
     assert seen == [candidates] * 100
+
+
+@pytest.mark.parametrize("scored", [False, True])
+def test_stochastic_greedy_takes_the_best_of_each_sample_though_it_looks_at_few(
+    scored: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    z = torch.randn(300, 3, generator=draws()).double()
+    scores = torch.rand(300, generator=draws(1)).double() * (2.0 if scored else 0.0)
+    likeness = torch.exp(-torch.cdist(z, z).square() / (2 * mean_distance(z) ** 2))
+    left, cover, expected = list(range(300)), torch.zeros(300).double(), []
+    generator = draws(2)
+    for _ in range(100):
+        sample = [left[slot] for slot in facility._distinct(14, len(left), generator).tolist()]
+        gains = [float(scores[i] + (likeness[i] - cover).clamp(min=0).sum()) for i in sample]
+        best = sample[int(np.argmax(gains))]
+        expected.append(best)
+        cover = torch.maximum(cover, likeness[best])
+        left[left.index(best)] = left[-1]
+        left.pop()
+    looks = []
+    gains_of = facility._Cover.gains
+
+    def counted(self: facility._Cover, index: torch.Tensor) -> torch.Tensor:
+        looks.append(len(index))
+        return gains_of(self, index)
+
+    monkeypatch.setattr(facility._Cover, "gains", counted)
+    found = facility_location(z, 100, scores=scores, epsilon=0.01, generator=draws(2))
+    assert found.tolist() == expected
+    assert sum(looks) < 0.75 * 14 * 100
 
 
 # --- Guarantees -------------------------------------------------------------------------------
