@@ -6,7 +6,6 @@ import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported, and for its children
 
-import contextlib
 import functools
 import random
 from collections.abc import Callable, Iterator
@@ -63,19 +62,27 @@ def _same_start() -> Iterator[None]:
 
 
 @pytest.fixture
-def global_rng_unchanged() -> Callable[[], contextlib.AbstractContextManager[None]]:
-    """A context that fails where Python's, NumPy's or torch's global generator was drawn from."""
+def watch_global_rng() -> Callable[[], Callable[[], list[str]]]:
+    """`moved = watch_global_rng()`: from then on, `moved()` names what was drawn from or seeded.
 
-    @contextlib.contextmanager
-    def unchanged() -> Iterator[None]:
+    Of Python's, NumPy's and torch's global generators; a test ends in `assert moved() == []`.
+    """
+
+    def watch() -> Callable[[], list[str]]:
         python, numpy, pytorch = _rng_state()
-        yield
-        now_python, now_numpy, now_pytorch = _rng_state()
-        assert now_python == python, "Python's global generator moved"
-        np.testing.assert_equal(now_numpy, numpy, "NumPy's global generator moved")
-        assert torch.equal(now_pytorch, pytorch), "torch's global generator moved"
 
-    return unchanged
+        def moved() -> list[str]:
+            now_python, now_numpy, now_pytorch = _rng_state()
+            same = {
+                "Python": now_python == python,
+                "NumPy": all(map(np.array_equal, now_numpy, numpy)),
+                "torch": torch.equal(now_pytorch, pytorch),
+            }
+            return [library for library, stayed in same.items() if not stayed]
+
+        return moved
+
+    return watch
 
 
 @pytest.fixture

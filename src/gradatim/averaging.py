@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch.optim.swa_utils import AveragedModel
 
@@ -21,15 +19,15 @@ class _Average:
     @torch.no_grad()
     def __call__(
         self,
-        averaged: Sequence[torch.Tensor],
-        current: Sequence[torch.Tensor],
+        averaged: list[torch.Tensor] | tuple[torch.Tensor, ...],
+        current: list[torch.Tensor] | tuple[torch.Tensor, ...],
         count: torch.Tensor | int,
     ) -> None:
         """Update ``averaged`` in place; ``count`` is the number of updates before, at least 1."""
         new = 1 - min(1 - 1 / (int(count) + 1), self.cap)
         if averaged[0].is_floating_point() or averaged[0].is_complex():
-            # One kernel for all tensors, as torch's own averages do it.
-            torch._foreach_lerp_(averaged, current, new)  # pyright: ignore
+            # One kernel for all tensors, as torch's own averages do it; torch has no public one.
+            torch._foreach_lerp_(averaged, current, new)  # pyright: ignore[reportPrivateImportUsage]
         else:
             for old, value in zip(averaged, current, strict=True):
                 old.copy_(value)  # counters: a mean of them would count nothing

@@ -65,7 +65,7 @@ def _unmerged(curriculum: Curriculum) -> dict[str, Any]:
                 "clock": empty.double(),
                 "columns": {
                     name: torch.zeros((0, *shape), dtype=getattr(torch, dtype))
-                    for name, (shape, dtype) in layout.items()  # type: ignore[union-attr]
+                    for name, (shape, dtype) in layout.items()
                 },
             }
         flat = {**{k: v for k, v in rows.items() if k != "columns"}}

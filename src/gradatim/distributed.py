@@ -7,11 +7,14 @@ Without a group each function answers for one process and communicates nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
 __all__ = ["agree", "gather_objects", "gather_rows", "global_mean", "global_sum", "world_and_rank"]
+
+Plain = TypeVar("Plain")
 
 
 def world_and_rank() -> tuple[int, int]:
@@ -70,7 +73,7 @@ def gather_rows(columns: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     return gathered
 
 
-def gather_objects(value: object) -> list[object]:
+def gather_objects(value: Plain) -> list[Plain]:
     """Every rank's ``value``, in rank order (collective). For small plain Python objects.
 
     Example:
@@ -80,7 +83,7 @@ def gather_objects(value: object) -> list[object]:
     world, _ = world_and_rank()
     if world == 1:
         return [value]
-    gathered: list[object] = [None] * world
+    gathered = [value] * world
     dist.all_gather_object(gathered, value)
     return gathered
 

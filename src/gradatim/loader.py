@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import random
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
 import torch
 from torch.utils.data import (
     BatchSampler,
@@ -26,7 +25,7 @@ from torch.utils.data import (
 )
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from gradatim.undisturbed import RandomStates
+from gradatim.undisturbed import RandomStates, seed_numpy
 from gradatim.validation import check_choice, check_count, refusal
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class Fetched:
 
     __slots__ = ("codes", "items")
 
-    def __init__(self, codes: list[int], items: list[Any]) -> None:
+    def __init__(self, codes: list[int], items: Any) -> None:
         self.codes = codes
         self.items = items
 
@@ -104,7 +103,7 @@ class IndexedDataset(Dataset):
             return self._seeded(codes, plain)
         fetch = getattr(self.dataset, "__getitems__", None)
         items = fetch(plain) if callable(fetch) else [self.dataset[index] for index in plain]
-        return Fetched(codes, items)  # type: ignore[arg-type]
+        return Fetched(codes, items)
 
     def _seeded(self, codes: list[int], plain: list[int]) -> Fetched:
         """Fetch each sample under random states that depend on (seed, epoch, index) alone."""
@@ -119,7 +118,7 @@ class IndexedDataset(Dataset):
                 # The default generator's own method is ten times faster than torch's function.
                 torch.default_generator.manual_seed(seed >> 1)
                 random.seed(seed)
-                np.random.seed(seed & 0xFFFFFFFF)  # noqa: NPY002 - what augmentations read
+                seed_numpy(seed)  # what augmentations read
                 items.append(self.dataset[position])
                 index.append(position if code >= 0 else ~position)
         finally:
@@ -148,7 +147,7 @@ class IndexedCollate:
         if INDEX_KEY in batch:
             raise refusal("dataset", f"free of the reserved key {INDEX_KEY!r}", "a sample with it")
         tensor = torch.frombuffer(bytearray(index), dtype=torch.int64)
-        batch[INDEX_KEY] = tensor  # type: ignore[index]
+        cast("MutableMapping[str, Any]", batch)[INDEX_KEY] = tensor
         return batch
 
 
@@ -210,15 +209,16 @@ class PlanBatchSampler(BatchSampler):
 
     def __init__(self, sampler: PlanSampler) -> None:
         self.sampler = sampler
+        self.curriculum = sampler.curriculum
         self.drop_last = False
 
     @property
     def batch_size(self) -> int:  # type: ignore[override]
         """Samples per batch and rank in the current epoch."""
-        return self.sampler.curriculum.epochs.batch_size  # type: ignore[union-attr]
+        return self.curriculum.epochs.batch_size
 
     def __len__(self) -> int:
-        return self.sampler.curriculum.epochs.steps()  # type: ignore[union-attr]
+        return self.curriculum.epochs.steps()
 
     def __iter__(self) -> Iterator[list[int]]:
         codes = iter(self.sampler)
@@ -282,10 +282,10 @@ class CurriculumLoader(DataLoader):
             raise refusal("dataset", "non-empty", "0 samples")
 
         drop_last = bool(dataloader_arguments.get("drop_last", False))
-        own_generator = dataloader_arguments.get("generator") is None
-        if own_generator:
+        own_generator = None
+        if dataloader_arguments.get("generator") is None:
             # iter(DataLoader) would draw the workers' seed from the global generator.
-            dataloader_arguments["generator"] = torch.Generator()
+            dataloader_arguments["generator"] = own_generator = torch.Generator()
         collate_fn = dataloader_arguments.pop("collate_fn", None) or default_collate
         sampler = PlanSampler(curriculum)
         super().__init__(
@@ -332,9 +332,9 @@ class CurriculumLoader(DataLoader):
     def __iter__(self) -> Any:
         epochs = self.curriculum.epochs
         token = epochs.begin()
-        if self._own_generator:
+        if self._own_generator is not None:
             seed = epochs.run.generator("workers").initial_seed()
-            self.generator.manual_seed(seed)  # type: ignore[union-attr]
+            self._own_generator.manual_seed(seed)
         return Stream(epochs, super().__iter__(), token, hidden=self.carry == "hidden")
 
 

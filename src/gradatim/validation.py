@@ -10,7 +10,7 @@ import difflib
 import math
 import numbers
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,6 +25,8 @@ __all__ = [
     "check_number",
     "refusal",
 ]
+
+Choice = TypeVar("Choice", bound=str)
 
 
 def refusal(name: str, rule: str, got: Any, cause: str = "") -> ValueError:
@@ -133,7 +135,7 @@ def check_count(name: str, value: Any, *, at_least: int = 0, at_most: int | None
     return count
 
 
-def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
+def check_choice(name: str, value: Any, choices: Iterable[Choice]) -> Choice:
     """Return ``value`` if it is one of ``choices``, else refuse it and suggest the nearest.
 
     Raises:
@@ -145,8 +147,9 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> str:
         ValueError: order must be one of 'curriculum', 'anti', 'random'. Got 'curiculum'. Did ...
     """
     known = list(choices)
-    if isinstance(value, str) and value in known:
-        return value
+    for choice in known:
+        if isinstance(value, str) and value == choice:
+            return choice
     near = difflib.get_close_matches(value, known, n=1) if isinstance(value, str) else []
     cause = f"Did you mean {near[0]!r}?" if near else ""
     raise refusal(name, "one of " + ", ".join(map(repr, known)), repr(value), cause)

@@ -36,18 +36,19 @@ def test_the_check_catches_it(check: str, broken: Example) -> None:
 
 @pytest.mark.parametrize("check", METHOD_CHECKS)
 def test_a_sound_method_passes(check: str) -> None:
-    METHOD_CHECKS[check](example())
+    assert run_checks({check: METHOD_CHECKS[check]}, example()) == [check]
 
 
 def test_a_sound_method_that_draws_passes_all_but_relabelling() -> None:
     reason = {"relabelling": "it draws over positions"}
-    check_method(example(DrawsBySeed, draws=True, exceptions=reason))
+    held = check_method(example(DrawsBySeed, draws=True, exceptions=reason))
+    assert set(METHOD_CHECKS) - set(held) == {"relabelling"}
 
 
 @pytest.mark.parametrize("kind", [LiveState, TakesStateAlive])
 def test_the_engine_copies_the_state_that_a_method_saves_and_loads(kind: type[Sound]) -> None:
-    METHOD_CHECKS["saved_state"](example(kind))
-    METHOD_CHECKS["resume"](example(kind))
+    checks = {name: METHOD_CHECKS[name] for name in ("saved_state", "resume")}
+    assert run_checks(checks, example(kind)) == ["saved_state", "resume"]
 
 
 @pytest.mark.parametrize("kind", [LiveState, TakesStateAlive])
@@ -77,6 +78,19 @@ def test_run_checks_names_the_check_that_ran_into_an_error() -> None:
 
     with pytest.raises(AssertionError, match=r"^division: ZeroDivisionError: by zero"):
         run_checks({"division": check_division}, example())
+
+
+def test_run_checks_runs_all_and_names_those_that_held() -> None:
+    ran: list[str] = []
+
+    def fails(_: Example) -> None:
+        ran.append("fails")
+        raise AssertionError("as it must")
+
+    checks = {"first": lambda _: ran.append("first"), "fails": fails, "last": lambda _: None}
+    excepted = example(exceptions={"fails": "it is meant to"})
+    assert run_checks(checks, excepted) == ["first", "last"]
+    assert ran == ["first", "fails"]
 
 
 def test_an_exception_that_is_not_needed_fails() -> None:

@@ -6,7 +6,6 @@ import copy
 import io
 import pickle
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 
 import pytest
 import torch
@@ -82,13 +81,14 @@ def test_the_model_itself_is_not_changed() -> None:
 
 
 def test_no_global_random_number_is_drawn(
-    global_rng_unchanged: Callable[[], AbstractContextManager[None]],
+    watch_global_rng: Callable[[], Callable[[], list[str]]],
 ) -> None:
     model = nn.Linear(3, 2)
-    with global_rng_unchanged():
-        average = ema_model(model)
-        average.update_parameters(model)
-        average.update_parameters(model)
+    moved = watch_global_rng()
+    average = ema_model(model)
+    average.update_parameters(model)
+    average.update_parameters(model)
+    assert moved() == []
     assert int(average.n_averaged) == 2
 
 

@@ -52,8 +52,18 @@ def baseline(seed: int = 0, *, due: bool = False) -> Recording:
     return recording
 
 
+def layered(seed: int = 0) -> Recording:
+    draw = np.random.default_rng(seed)
+    recording = Recording()
+    for epoch in range(1, 5):
+        rows = {key: draw.uniform(0.9, 1, SIZE) for key in ("entropy.first", "entropy.last")}
+        recording.append(rows, epoch=epoch)
+    return recording
+
+
 def runs_for(name: str) -> list[Recording]:
-    make = baseline if name.startswith("docl") else learnt
+    makers = {"docl": baseline, "lerac": layered}
+    make = makers.get(name.partition("-")[0], learnt)
     return [make(seed) for seed in range(FIGURES[name].runs)]
 
 

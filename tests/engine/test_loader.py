@@ -612,13 +612,14 @@ def test_seeded_augmentation_differs_by_epoch_sample_and_seed() -> None:
         assert len(set(column.tolist())) == 12
 
 
-def test_seeded_augmentation_leaves_the_main_process_alone(global_rng_unchanged: Any) -> None:
-    with global_rng_unchanged():
-        augmented()
+def test_seeded_augmentation_leaves_the_main_process_alone(watch_global_rng: Any) -> None:
+    moved = watch_global_rng()
+    augmented()
+    assert moved() == []
 
 
 def test_seeded_augmentation_restores_the_state_when_a_sample_fails(
-    global_rng_unchanged: Any,
+    watch_global_rng: Any,
 ) -> None:
     class Broken(Noisy):
         def __getitem__(self, k: int) -> torch.Tensor:
@@ -626,8 +627,10 @@ def test_seeded_augmentation_restores_the_state_when_a_sample_fails(
             raise KeyError(k)
 
     loader = gr.Curriculum().loader(Broken(4), batch_size=2, seed_augmentation=True)
-    with global_rng_unchanged(), pytest.raises(KeyError):
+    moved = watch_global_rng()
+    with pytest.raises(KeyError):
         next(iter(loader))
+    assert moved() == []
 
 
 def test_seeded_augmentation_follows_the_seed_of_a_loaded_checkpoint() -> None:
@@ -661,13 +664,14 @@ def test_without_seeding_epochs_draw_other_noise_in_workers() -> None:
 
 @pytest.mark.parametrize("options", [{}, {"num_workers": 2}, {"seed_augmentation": True}])
 def test_d43_iterating_leaves_the_global_generators_alone(
-    options: dict[str, Any], global_rng_unchanged: Any
+    options: dict[str, Any], watch_global_rng: Any
 ) -> None:
-    with global_rng_unchanged():
-        curriculum = gr.Curriculum()
-        loader = curriculum.loader(Samples(SIZE), batch_size=4, **options)
-        len(loader)
-        train(curriculum, loader, epochs=2)
+    moved = watch_global_rng()
+    curriculum = gr.Curriculum()
+    loader = curriculum.loader(Samples(SIZE), batch_size=4, **options)
+    len(loader)
+    train(curriculum, loader, epochs=2)
+    assert moved() == []
 
 
 def test_the_order_does_not_depend_on_the_global_generators() -> None:

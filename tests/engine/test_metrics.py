@@ -87,21 +87,22 @@ def test_repeated_samples_count_once() -> None:
     assert curriculum.metrics()["coverage"] == 1.0
 
 
-def test_metrics_are_plain_numbers_and_change_nothing(global_rng_unchanged: Any) -> None:
+def test_metrics_are_plain_numbers_and_change_nothing(watch_global_rng: Any) -> None:
     plain, watched = bound(Prefix(4, 8, 10)), bound(Prefix(4, 8, 10))
     expected = train(*plain, epochs=3)
     curriculum, loader = watched
     found = []
-    with global_rng_unchanged():
-        for _ in range(3):
-            assert all(type(value) is float for value in curriculum.metrics().values())
-            order = []
-            for batch in loader:
-                curriculum.metrics()
-                order += batch.long().tolist()
-                curriculum(batch)
-                curriculum.metrics()
-            found.append(order)
+    moved = watch_global_rng()
+    for _ in range(3):
+        assert all(type(value) is float for value in curriculum.metrics().values())
+        order = []
+        for batch in loader:
+            curriculum.metrics()
+            order += batch.long().tolist()
+            curriculum(batch)
+            curriculum.metrics()
+        found.append(order)
+    assert moved() == []
     assert found == expected
 
 

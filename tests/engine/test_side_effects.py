@@ -90,34 +90,35 @@ def test_d41_importing_and_using_it_patches_nothing_and_loads_nothing_else() -> 
     }
 
 
-def test_d43_no_public_call_touches_the_global_generators(global_rng_unchanged: Any) -> None:
+def test_d43_no_public_call_touches_the_global_generators(watch_global_rng: Any) -> None:
     data = Samples(12)
     model = torch.nn.Linear(1, 1)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with global_rng_unchanged():
-        pace = gr.pacing.Linear(start_fraction=0.5, epochs=3)
-        curriculum = gr.Curriculum(
-            gr.PacedRandom(pace=pace), gr.SPL(pace=pace), gr.SuperLoss(), LastLoss(), seed=3
-        )
-        loader = curriculum.loader(data, batch_size=4)
-        curriculum.attach(model=model, optimizer=optimizer)
-        len(loader)
-        curriculum.planned_steps(1)
-        train(curriculum, loader, epochs=2)
-        curriculum.survey(data, lambda batch: {"losses": batch})
-        stream = iter(loader)
-        batch = next(stream)
-        curriculum.criterion(torch.zeros(2, 3), torch.tensor([0, 1]))
-        curriculum.weigh(batch, index=curriculum.index)
-        next(stream)
-        curriculum.skip()
-        state = curriculum.collect().state_dict()
-        curriculum.load_state_dict(state)
-        curriculum.metrics()
-        curriculum.scores()
-        gr.cite(curriculum)
-        repr(curriculum)
-        curriculum.detach()
+    moved = watch_global_rng()
+    pace = gr.pacing.Linear(start_fraction=0.5, epochs=3)
+    curriculum = gr.Curriculum(
+        gr.PacedRandom(pace=pace), gr.SPL(pace=pace), gr.SuperLoss(), LastLoss(), seed=3
+    )
+    loader = curriculum.loader(data, batch_size=4)
+    curriculum.attach(model=model, optimizer=optimizer)
+    len(loader)
+    curriculum.planned_steps(1)
+    train(curriculum, loader, epochs=2)
+    curriculum.survey(data, lambda batch: {"losses": batch})
+    stream = iter(loader)
+    batch = next(stream)
+    curriculum.criterion(torch.zeros(2, 3), torch.tensor([0, 1]))
+    curriculum.weigh(batch, index=curriculum.index)
+    next(stream)
+    curriculum.skip()
+    state = curriculum.collect().state_dict()
+    curriculum.load_state_dict(state)
+    curriculum.metrics()
+    curriculum.scores()
+    gr.cite(curriculum)
+    repr(curriculum)
+    curriculum.detach()
+    assert moved() == []
 
 
 def test_the_default_dtype_and_grad_mode_are_left_alone() -> None:

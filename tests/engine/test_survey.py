@@ -47,7 +47,7 @@ def touchy_model() -> torch.nn.Sequential:
 
 
 def test_d10_a_survey_leaves_the_model_and_all_randomness_bit_identical(
-    global_rng_unchanged: Any,
+    watch_global_rng: Any,
 ) -> None:
     """A peer scores in train mode: its batch statistics move, and dropout scores."""
     data = TensorDataset(torch.randn(20, 4), torch.arange(20) % 3)
@@ -69,8 +69,9 @@ def test_d10_a_survey_leaves_the_model_and_all_randomness_bit_identical(
         x, y = batch
         return {"losses": torch.nn.functional.cross_entropy(model(x), y, reduction="none")}
 
-    with global_rng_unchanged():
-        curriculum.survey(data, forward, batch_size=7)
+    moved = watch_global_rng()
+    curriculum.survey(data, forward, batch_size=7)
+    assert moved() == []
     assert not any(seen_modes)
     assert [module.training for module in model.modules()] == modes
     for name, value in model.state_dict().items():

@@ -31,32 +31,35 @@ OUTPUT_SCORES = {
 }
 
 
-def close(actual: torch.Tensor, expected: object, tolerance: float = 1e-6) -> None:
+def close(actual: torch.Tensor, expected: object, tolerance: float = 1e-6) -> bool:
     expected = torch.as_tensor(expected, dtype=actual.dtype)
-    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
+    # Of one shape first, since `allclose` would broadcast. pytest shows what was compared.
+    return actual.shape == expected.shape and torch.allclose(
+        actual, expected, rtol=0, atol=tolerance
+    )
 
 
 # --- From a model's outputs (section 2.4; logits 2, 1, 0) -------------------------------------
 
 
 def test_loss_by_hand() -> None:
-    close(scores.loss(LOGITS, LABELS), [0.407606, 1.407606, 2.407606])
+    assert close(scores.loss(LOGITS, LABELS), [0.407606, 1.407606, 2.407606])
 
 
 def test_hacohen2019_confidence_by_hand() -> None:
     p = LOGITS.softmax(1)
-    close(p[0], [0.665241, 0.244728, 0.090031])
-    close(scores.confidence(p, LABELS), [0.334759, 0.755272, 1 - 0.090031])
+    assert close(p[0], [0.665241, 0.244728, 0.090031])
+    assert close(scores.confidence(p, LABELS), [0.334759, 0.755272, 1 - 0.090031])
 
 
 def test_margin_by_hand() -> None:
-    close(scores.margin(LOGITS.softmax(1), LABELS)[:2], [-0.420512, 0.420512], 2e-6)
-    close(scores.margin(LOGITS, LABELS, logits=True), [-1, 1, 2])
+    assert close(scores.margin(LOGITS.softmax(1), LABELS)[:2], [-0.420512, 0.420512], 2e-6)
+    assert close(scores.margin(LOGITS, LABELS, logits=True), [-1, 1, 2])
 
 
 def test_entropy_by_hand() -> None:
     p = torch.tensor([[1, 0, 0], [1 / 3, 1 / 3, 1 / 3], [0.5, 0.5, 0]], dtype=torch.float64)
-    close(scores.entropy(p), [0, 1, math.log(2) / math.log(3)], 1e-12)
+    assert close(scores.entropy(p), [0, 1, math.log(2) / math.log(3)], 1e-12)
 
 
 @st.composite
@@ -87,7 +90,7 @@ def test_output_scores_equal_slow_loops(data: tuple[torch.Tensor, torch.Tensor])
         "entropy": [scipy.stats.entropy(p[i]) / math.log(p.shape[1]) for i in rows],
     }
     for name, function in OUTPUT_SCORES.items():
-        close(function(logits, labels), expected[name], 1e-9)
+        assert close(function(logits, labels), expected[name], 1e-9)
 
 
 @given(outputs(classes=2))
@@ -96,7 +99,7 @@ def test_margin_and_confidence_rank_alike_for_two_classes(
 ) -> None:
     p, labels = data[0].softmax(1), data[1]
     # With two classes the margin is 2 (1 - p_y) - 1: an increasing function of the confidence.
-    close(scores.margin(p, labels), 2 * scores.confidence(p, labels) - 1, 1e-12)
+    assert close(scores.margin(p, labels), 2 * scores.confidence(p, labels) - 1, 1e-12)
 
 
 @given(outputs(), st.randoms(use_true_random=False))
@@ -107,7 +110,7 @@ def test_shuffling_the_samples_shuffles_the_scores(
     order = list(range(len(labels)))
     shuffler.shuffle(order)
     for function in OUTPUT_SCORES.values():
-        close(function(logits[order], labels[order]), function(logits, labels)[order], 1e-12)
+        assert close(function(logits[order], labels[order]), function(logits, labels)[order], 1e-12)
 
 
 @pytest.mark.parametrize("name", OUTPUT_SCORES)
@@ -130,7 +133,7 @@ def test_output_scores_keep_dtype_and_raise_half_precision(
     assert result.shape == (3,)
     assert not result.requires_grad
     assert torch.equal(logits.detach(), before)
-    close(result.double(), OUTPUT_SCORES[name](LOGITS, LABELS), 1e-2)
+    assert close(result.double(), OUTPUT_SCORES[name](LOGITS, LABELS), 1e-2)
 
 
 def test_a_confident_bfloat16_softmax_is_accepted() -> None:
@@ -283,23 +286,23 @@ def test_what_is_of_another_kind_is_a_type_error(call: Callable[[], object]) -> 
 
 def test_annotator_agreement_by_hand() -> None:
     votes = torch.tensor([[3, 1, 1]])
-    close(scores.annotator_agreement(votes), [0.4])
-    close(scores.annotator_agreement(votes.roll(1, 1)), [0.4])  # the majority, not the first
-    close(scores.annotator_agreement(votes, torch.tensor([0])), [0.4])
-    close(scores.annotator_agreement(votes, torch.tensor([2])), [0.8])
-    close(scores.annotator_agreement(votes, kind="entropy"), [0.864974])
+    assert close(scores.annotator_agreement(votes), [0.4])
+    assert close(scores.annotator_agreement(votes.roll(1, 1)), [0.4])  # the majority, not the first
+    assert close(scores.annotator_agreement(votes, torch.tensor([0])), [0.4])
+    assert close(scores.annotator_agreement(votes, torch.tensor([2])), [0.8])
+    assert close(scores.annotator_agreement(votes, kind="entropy"), [0.864974])
 
 
 def test_votes_of_small_integer_dtypes_do_not_overflow() -> None:
     votes = torch.tensor([[200, 200]], dtype=torch.uint8)
-    close(scores.annotator_agreement(votes), [0.5])
+    assert close(scores.annotator_agreement(votes), [0.5])
 
 
 @given(st.lists(st.tuples(*[st.integers(0, 9)] * 3), min_size=1, max_size=5))
 def test_vote_entropy_is_the_entropy_of_the_shares(rows: list[tuple[int, ...]]) -> None:
     votes = torch.tensor(rows) + torch.tensor([1, 0, 0])
     expected = [scipy.stats.entropy(row) / math.log(3) for row in votes.double().numpy()]
-    close(scores.annotator_agreement(votes, kind="entropy"), expected, 1e-12)
+    assert close(scores.annotator_agreement(votes, kind="entropy"), expected, 1e-12)
 
 
 def test_human_scores_are_a_checked_copy() -> None:
@@ -315,11 +318,11 @@ def test_human_scores_are_a_checked_copy() -> None:
 
 
 def test_platanios2019_cdf_by_hand() -> None:
-    close(scores.cdf(torch.tensor([3.0, 1.0, 1.0, 5.0])), [0.75, 0.5, 0.5, 1.0], 0)
+    assert close(scores.cdf(torch.tensor([3.0, 1.0, 1.0, 5.0])), [0.75, 0.5, 0.5, 1.0], 0)
 
 
 def test_rank_by_hand() -> None:
-    close(scores.rank(torch.tensor([3.0, 1.0, 1.0, 5.0])), [0.75, 0.375, 0.375, 1.0], 0)
+    assert close(scores.rank(torch.tensor([3.0, 1.0, 1.0, 5.0])), [0.75, 0.375, 0.375, 1.0], 0)
 
 
 # Few distinct values, so that ties are common.
@@ -332,7 +335,7 @@ def test_cdf_and_rank_equal_slow_loops(values: list[int]) -> None:
     difficulties = torch.tensor(values, dtype=torch.float32)
     expected = [sum(other <= mine for other in values) / n for mine in values]
     assert scores.cdf(difficulties).tolist() == expected
-    close(scores.rank(difficulties), scipy.stats.rankdata(values) / n, 1e-15)
+    assert close(scores.rank(difficulties), scipy.stats.rankdata(values) / n, 1e-15)
 
 
 @given(DIFFICULTIES, st.integers(0, 99))
@@ -491,7 +494,7 @@ def test_from_model_takes_another_score_and_forward() -> None:
         score=scores.confidence,
         batch_size=1,
     )
-    close(result, [1 - 1 / (1 + math.exp(-2)), 0.5])
+    assert close(result, [1 - 1 / (1 + math.exp(-2)), 0.5])
 
 
 def test_from_model_passes_arguments_to_the_loader() -> None:

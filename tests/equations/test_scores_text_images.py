@@ -22,9 +22,12 @@ from gradatim.scores import images as images_module
 CORPUS = ["a b a", "a c", "b a d"]
 
 
-def close(actual: torch.Tensor, expected: object, tolerance: float = 1e-6) -> None:
+def close(actual: torch.Tensor, expected: object, tolerance: float = 1e-6) -> bool:
     expected = torch.as_tensor(expected, dtype=actual.dtype)
-    torch.testing.assert_close(actual, expected, rtol=0, atol=tolerance)
+    # Of one shape first, since `allclose` would broadcast. pytest shows what was compared.
+    return actual.shape == expected.shape and torch.allclose(
+        actual, expected, rtol=0, atol=tolerance
+    )
 
 
 # --- Texts ------------------------------------------------------------------------------------
@@ -32,18 +35,18 @@ def close(actual: torch.Tensor, expected: object, tolerance: float = 1e-6) -> No
 
 def test_platanios2019_word_rarity_by_hand() -> None:
     # 8 tokens: p(a) = 1/2, p(b) = 1/4, p(c) = p(d) = 1/8.
-    close(scores.word_rarity(CORPUS), [2.772589, 2.772589, 4.158883])
-    close(scores.word_rarity(CORPUS, mean=True), [2.772589 / 3, 2.772589 / 2, 4.158883 / 3])
+    assert close(scores.word_rarity(CORPUS), [2.772589, 2.772589, 4.158883])
+    assert close(scores.word_rarity(CORPUS, mean=True), [2.772589 / 3, 2.772589 / 2, 4.158883 / 3])
 
 
 def test_word_rarity_is_not_smoothed_while_all_words_are_known() -> None:
-    close(scores.word_rarity(["d", "a a"], CORPUS), [math.log(8), 2 * math.log(2)], 1e-12)
+    assert close(scores.word_rarity(["d", "a a"], CORPUS), [math.log(8), 2 * math.log(2)], 1e-12)
 
 
 def test_word_rarity_adds_one_for_unknown_words_by_hand() -> None:
     # Counts 4, 2, 1, 1 and 0 for unknown, each plus one: 13 in all.
     expected = [math.log(13), math.log(13 / 5), math.log(13 / 2) + math.log(13)]
-    close(scores.word_rarity(["new", "a", "c newer"], CORPUS), expected, 1e-12)
+    assert close(scores.word_rarity(["new", "a", "c newer"], CORPUS), expected, 1e-12)
 
 
 WORDS = st.lists(st.sampled_from("abcdef"), min_size=1, max_size=6)
@@ -63,21 +66,21 @@ def test_word_rarity_equals_a_slow_loop(
         return -math.log(pool.count(word) / len(pool))
 
     expected = [sum(map(cost, text)) / (len(text) if mean else 1) for text in texts]
-    close(scores.word_rarity(texts, corpus, mean=mean), expected, 1e-9)
+    assert close(scores.word_rarity(texts, corpus, mean=mean), expected, 1e-9)
 
 
 @given(TEXTS)
 def test_rarity_is_nonnegative_and_blind_to_word_order(texts: list[list[str]]) -> None:
     rarity = scores.word_rarity(texts)
     assert (rarity >= 0).all()
-    close(scores.word_rarity([text[::-1] for text in texts]), rarity, 1e-12)
+    assert close(scores.word_rarity([text[::-1] for text in texts]), rarity, 1e-12)
 
 
 def test_word_rarity_takes_tokens_tokenizers_and_one_pass_corpora() -> None:
     by_letter = scores.word_rarity(["ab"], iter(["aabb"]), tokenizer=list)
-    close(by_letter, [2 * math.log(2)], 1e-12)
-    close(scores.word_rarity([("a", "b")], [["a", "b"]]), [2 * math.log(2)], 1e-12)
-    close(scores.word_rarity([[5, 5, 6, 7]]), [6 * math.log(2)], 1e-12)
+    assert close(by_letter, [2 * math.log(2)], 1e-12)
+    assert close(scores.word_rarity([("a", "b")], [["a", "b"]]), [2 * math.log(2)], 1e-12)
+    assert close(scores.word_rarity([[5, 5, 6, 7]]), [6 * math.log(2)], 1e-12)
 
 
 def test_length_counts_tokens() -> None:
@@ -235,22 +238,24 @@ def test_image_scores_by_hand() -> None:
     image = torch.tensor([[[0, 3, 3], [4, 4, 3], [4, 4, 4]]], dtype=torch.uint8)
     # Steps right and down as below. Level 0 stands once, 3 three times, 4 five times.
     corners = [(3, 4), (0, 1), (0, 0), (-1, 0)]
-    close(scores.gradient_magnitude(image), [np.mean([math.hypot(*c) for c in corners])], 1e-6)
-    close(scores.grey_entropy(image), [scipy.stats.entropy([1, 3, 5], base=2)], 1e-12)
+    assert close(
+        scores.gradient_magnitude(image), [np.mean([math.hypot(*c) for c in corners])], 1e-6
+    )
+    assert close(scores.grey_entropy(image), [scipy.stats.entropy([1, 3, 5], base=2)], 1e-12)
 
 
 def test_image_scores_equal_slow_loops() -> None:
     pictures = (noise(4, 9, 7) // 16) * 16
     for i, picture in enumerate(pictures.numpy()):
         counts = np.unique(picture, return_counts=True)[1]
-        close(scores.grey_entropy(pictures)[i], scipy.stats.entropy(counts, base=2), 1e-12)
+        assert close(scores.grey_entropy(pictures)[i], scipy.stats.entropy(counts, base=2), 1e-12)
         grey = picture.astype(float)
         slopes = [
             math.hypot(grey[y, x + 1] - grey[y, x], grey[y + 1, x] - grey[y, x])
             for y in range(8)
             for x in range(6)
         ]
-        close(scores.gradient_magnitude(pictures)[i], np.mean(slopes), 1e-4)
+        assert close(scores.gradient_magnitude(pictures)[i], np.mean(slopes), 1e-4)
         # The zlib format wraps the raw stream in two bytes before and four after.
         size = len(zlib.compress(picture.tobytes(), 9)) - 6
         assert scores.compressed_bits(pictures)[i] == 8 * size / 63
@@ -352,7 +357,7 @@ def test_soviany2021_annotation_complexity_by_hand() -> None:
     count = scores.annotation_complexity(index, areas, size=4)
     assert count.tolist() == [1, 0, 3, 0]
     inverse = scores.annotation_complexity(index, areas, size=4, kind="inverse_area")
-    close(inverse, [10, 0, 10 / 3, 0])
+    assert close(inverse, [10, 0, 10 / 3, 0])
 
 
 @pytest.mark.parametrize(

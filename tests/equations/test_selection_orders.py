@@ -126,13 +126,14 @@ def test_scores_of_any_type(dtype: torch.dtype) -> None:
     assert highest([3, 1, 2, 0], 2, tie="index").tolist() == [0, 2]
 
 
-def test_inputs_and_global_generators_are_left_alone(global_rng_unchanged: Any) -> None:
+def test_inputs_and_global_generators_are_left_alone(watch_global_rng: Any) -> None:
     scores = torch.tensor([2.0, 1.0, 1.0], requires_grad=True)
     before = scores.detach().clone()
-    with global_rng_unchanged():
-        order_by(scores, order="anti", generator=seeded(0))
-        lowest(scores, 1, generator=seeded(0))
-        highest(scores, 1, generator=seeded(0))
+    moved = watch_global_rng()
+    order_by(scores, order="anti", generator=seeded(0))
+    lowest(scores, 1, generator=seeded(0))
+    highest(scores, 1, generator=seeded(0))
+    assert moved() == []
     assert torch.equal(scores.detach(), before)
 
 

@@ -149,15 +149,16 @@ def test_draws_at_the_edges() -> None:
     assert sorted(everyone.tolist()) == [0, 1, 2]
 
 
-def test_draws_leave_weights_and_global_generators_alone(global_rng_unchanged: Any) -> None:
+def test_draws_leave_weights_and_global_generators_alone(watch_global_rng: Any) -> None:
     weights = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
     before = weights.detach().clone()
-    with global_rng_unchanged():
-        for ordered in (False, True):
-            drawn = weighted_draw(weights, 2, generator=seeded(0), ordered=ordered)
-            weighted_draw(weights, 2, generator=seeded(0), ordered=ordered, log=True)
-            assert not drawn.requires_grad
-        inclusion_probabilities(weights, 2)
+    moved = watch_global_rng()
+    for ordered in (False, True):
+        drawn = weighted_draw(weights, 2, generator=seeded(0), ordered=ordered)
+        weighted_draw(weights, 2, generator=seeded(0), ordered=ordered, log=True)
+        assert not drawn.requires_grad
+    inclusion_probabilities(weights, 2)
+    assert moved() == []
     assert torch.equal(weights.detach(), before)
 
 

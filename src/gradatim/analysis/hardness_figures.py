@@ -222,8 +222,8 @@ def overlaps(hardness: ArrayLike, *, every: int, m: int | None = None) -> Overla
     m = _end(m, len(used))
     top, bottom = (overlap_matrix(values, m=m, end=end) for end in ("top", "bottom"))
     last = np.sort(rows[chosen[-1], used])
-    tied = tuple(float(np.mean(last == border)) for border in (last[-m], last[m - 1]))
-    return Overlaps(chosen, top, bottom, m / len(used), tied)  # type: ignore[arg-type]
+    tied = (float(np.mean(last == last[-m])), float(np.mean(last == last[m - 1])))
+    return Overlaps(chosen, top, bottom, m / len(used), tied)
 
 
 def extremes(hardness: ArrayLike, *, count: int = 10, m: int | None = None) -> Extremes:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sized
 from typing import Any
 
 import torch
@@ -76,13 +76,13 @@ def from_model(
     """
     if not isinstance(model, torch.nn.Module):
         raise TypeError(str(refusal("model", "a torch.nn.Module", type(model).__name__)))
-    if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+    if not isinstance(dataset, Sized) or not hasattr(dataset, "__getitem__"):
         rule = "a data set with a length and items"
         raise TypeError(str(refusal("dataset", rule, type(dataset).__name__)))
     check_callable("score", score)
     if forward is not None:
         check_callable("forward", forward)
-    size = len(dataset)  # pyright: ignore[reportArgumentType]
+    size = len(dataset)
     if size == 0:
         raise refusal("dataset", "not empty", "a length of 0")
     check_count("batch_size", batch_size, at_least=1)

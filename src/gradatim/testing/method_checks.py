@@ -168,35 +168,41 @@ METHOD_CHECKS: dict[str, Callable[[Example], None]] = {
 """Every check of a method by name, as `Example.exceptions` names them."""
 
 
-def check_method(example: Example) -> None:
+def check_method(example: Example) -> list[str]:
     """A method keeps the whole contract: all of `METHOD_CHECKS`, in a second or two.
 
     Under pytest, one test per check says more::
 
         @pytest.mark.parametrize("name", METHOD_CHECKS)
         def test_contract(name):
-            run_checks({name: METHOD_CHECKS[name]}, example)
+            held = run_checks({name: METHOD_CHECKS[name]}, example)
+            assert held == [name]
 
     Args:
         example: how to build the method, and what is special about it.
+
+    Returns:
+        The names of the checks that held: all but the excepted ones.
 
     Raises:
         AssertionError: a check fails, or an exception is not needed; the message names the check.
 
     Example:
         >>> import gradatim as gr
-        >>> from gradatim.testing import Example, bad_numbers, check_method
+        >>> from gradatim.testing import METHOD_CHECKS, Example, bad_numbers, check_method
         >>> from gradatim.validation import check_number
         >>> class Powered(gr.Method):
         ...     def __init__(self, power=0.5):
         ...         self.power = check_number("power", power, at_least=0)
         ...     def weigh(self, batch, run):
         ...         return None if self.power == 0 else batch.losses**self.power
-        >>> check_method(Example(
+        >>> held = check_method(Example(
         ...     build=lambda problem: Powered(power=0.5),
         ...     neutral=lambda problem: Powered(power=0),
         ...     bad={"power": bad_numbers(at_least=0)},
         ...     exceptions={"copies": "defined in a docstring, so pickle cannot find the class"},
         ... ))
+        >>> set(METHOD_CHECKS) - set(held)
+        {'copies'}
     """
-    run_checks(METHOD_CHECKS, example)
+    return run_checks(METHOD_CHECKS, example)

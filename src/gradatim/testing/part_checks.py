@@ -241,8 +241,11 @@ DRAW_CHECKS: dict[str, Check] = {
 """Of functions that return positions of samples."""
 
 
-def check_function(example: PartExample) -> None:
+def check_function(example: PartExample) -> list[str]:
     """Any function keeps `FUNCTION_CHECKS`: pure, repeatable, and kind to bad input.
+
+    Returns:
+        The names of the checks that held: all but the excepted ones.
 
     Example:
         >>> from gradatim.selection import prefix_size
@@ -255,12 +258,16 @@ def check_function(example: PartExample) -> None:
         ...         "size": bad_counts(at_least=1),
         ...     },
         ... ))
+        ['inputs', 'random_state', 'bad_values', 'seeds']
     """
-    run_checks(FUNCTION_CHECKS, example)
+    return run_checks(FUNCTION_CHECKS, example)
 
 
-def check_score(example: PartExample) -> None:
+def check_score(example: PartExample) -> list[str]:
     """A score keeps `SCORE_CHECKS`: one finite value per sample, whatever the samples' order.
+
+    Returns:
+        The names of the checks that held: all but the excepted ones.
 
     Example:
         >>> import torch
@@ -275,12 +282,16 @@ def check_score(example: PartExample) -> None:
         ...     bad={"values": bad_vectors(None)},
         ...     low=0.0,
         ... ))
+        ['inputs', 'random_state', 'bad_values', 'seeds', 'rows', 'relabelling', 'single_sample']
     """
-    run_checks(SCORE_CHECKS, example)
+    return run_checks(SCORE_CHECKS, example)
 
 
-def check_weighting(example: PartExample) -> None:
+def check_weighting(example: PartExample) -> list[str]:
     """A weighting keeps `WEIGHTING_CHECKS`: a weight per loss, falling, in the losses' dtype.
+
+    Returns:
+        The names of the checks that held: all but the excepted ones.
 
     Example:
         >>> from gradatim.testing import PartExample, bad_vectors, check_weighting
@@ -294,12 +305,17 @@ def check_weighting(example: PartExample) -> None:
         ...     low=0.0,
         ...     high=1.0,
         ... ))
+        ['inputs', 'random_state', 'bad_values', 'seeds', 'rows', 'relabelling', 'single_sample',
+         'empty', 'dtypes', 'fall']
     """
-    run_checks(WEIGHTING_CHECKS, example)
+    return run_checks(WEIGHTING_CHECKS, example)
 
 
-def check_draw(example: PartExample) -> None:
+def check_draw(example: PartExample) -> list[str]:
     """A draw keeps `DRAW_CHECKS`: distinct positions, repeatable by seed, other by another seed.
+
+    Returns:
+        The names of the checks that held: all but the excepted ones.
 
     Example:
         >>> import torch
@@ -319,5 +335,6 @@ def check_draw(example: PartExample) -> None:
         ...     },
         ...     exceptions={"relabelling": "it draws at random"},
         ... ))
+        ['inputs', 'random_state', 'bad_values', 'seeds', 'positions', 'single_sample']
     """
-    run_checks(DRAW_CHECKS, example)
+    return run_checks(DRAW_CHECKS, example)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import random
 
-import numpy as np
 import torch
 
 from gradatim.method import Batch, Method, Run
@@ -14,7 +13,7 @@ from gradatim.testing.examples import Example
 from gradatim.testing.problems import Problem
 from gradatim.testing.rehearsals import Rehearsal
 from gradatim.testing.trainings import PlainTraining, Training, loaded, saved
-from gradatim.undisturbed import RandomStates
+from gradatim.undisturbed import RandomStates, seed_numpy
 
 __all__ = [
     "check_global_random_state",
@@ -210,7 +209,7 @@ def check_global_random_state(example: Example) -> None:
         states = RandomStates()
         try:
             torch.default_generator.manual_seed(seed)
-            np.random.seed(seed)  # noqa: NPY002 - what a method might read
+            seed_numpy(seed)  # what a method might read
             random.seed(seed)
             training = Training(example, problem, example.build(problem))
             training.run(2)
