@@ -1,12 +1,13 @@
 """Curriculum learning for PyTorch: what a model trains on next, and whether it helped."""
 
-from gradatim import analysis, dynamics, pacing, scores, selection, weighting
+from gradatim import analysis, dynamics, layers, pacing, scores, selection, weighting
 from gradatim.averaging import ema_model
 from gradatim.citations import cite
 from gradatim.curriculum import Curriculum
 from gradatim.loader import CurriculumLoader
 from gradatim.method import Batch, Method, Pool, Run
 from gradatim.methods import (
+    CBS,
     DIHCL,
     MCL,
     SPCL,
@@ -16,6 +17,7 @@ from gradatim.methods import (
     DoCLBaseline,
     Dynamics,
     Focal,
+    LeRaC,
     PacedRandom,
     Predefined,
     SuperLoss,
@@ -27,6 +29,7 @@ from gradatim.table import Scalar, Table
 __version__ = "0.1.0"
 
 __all__ = [
+    "CBS",
     "DIHCL",
     "MCL",
     "SPCL",
@@ -40,6 +43,7 @@ __all__ = [
     "DoCLBaseline",
     "Dynamics",
     "Focal",
+    "LeRaC",
     "Method",
     "PacedRandom",
     "Pool",
@@ -53,6 +57,7 @@ __all__ = [
     "cite",
     "dynamics",
     "ema_model",
+    "layers",
     "pacing",
     "scores",
     "selection",

@@ -191,6 +191,8 @@ class Method:
         accepts: names of signals that the method uses where they are given.
         differentiable: `weigh` sees losses with their graph, so that its weights have a gradient.
         nonnegative: losses below 0 are refused, in the call on the CPU.
+        shapes_model: the attached model's outputs depend on this method's state, too: a checkpoint
+            of the model is worth what it was under the state of that moment.
         reduction: ``"mean"``: weighted losses are divided by the number of samples;
             ``"weighted_mean"``: by the sum of the weights.
         references: keys of the papers, for `gradatim.cite`.
@@ -207,6 +209,7 @@ class Method:
     accepts: tuple[str, ...] = ()
     differentiable: ClassVar[bool] = False
     nonnegative: bool = False
+    shapes_model: ClassVar[bool] = False
     reduction: Literal["mean", "weighted_mean"] = "mean"
     references: ClassVar[tuple[str, ...]] = ()
 

@@ -1,4 +1,4 @@
-"""Figures of a comparison: learning curves with bands, and how much each curriculum showed when.
+"""Figures: learning curves with bands, how much each curriculum showed when, rates of layers.
 
 Figures are built as objects: no window system and no global setting of matplotlib is touched.
 """
@@ -14,12 +14,13 @@ import numpy as np
 
 from gradatim.compare.extras import needs_extra
 from gradatim.compare.files import replace_file
+from gradatim.validation import refusal
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["learning_curves", "save", "subset_sizes"]
+__all__ = ["layer_rates", "learning_curves", "save", "subset_sizes"]
 
 Curve: TypeAlias = "tuple[Sequence[float] | np.ndarray, Sequence[Sequence[float]] | np.ndarray]"
 Panels: TypeAlias = Mapping[str, Mapping[str, Curve]]
@@ -115,6 +116,54 @@ def subset_sizes(
         for steps, mean, names, colour in drawn:
             axis.step(steps, mean, where="post", color=colour, label=_plain(", ".join(names)))
         axis.set_ylim(bottom=0)
+    return _with_legend(figure, axes)
+
+
+def layer_rates(
+    rates: Sequence[Sequence[float]] | np.ndarray,
+    *,
+    names: Sequence[str] = (),
+    epochs: Sequence[float] | np.ndarray = (),
+    ylabel: str = "learning rate / eta",
+) -> Figure:
+    """Draw the learning rate of each layer over epochs, from the input (dark) to the output.
+
+    Args:
+        rates: (epochs, layers), above 0, as of `gradatim.LeRaC.rates` at one epoch after another.
+        names: of the layers, by which they are told apart; empty numbers them.
+        epochs: when; empty counts from 0.
+        ylabel: what the rates are.
+
+    Returns:
+        A matplotlib figure with a logarithmic axis; `save` writes it.
+
+    Raises:
+        ImportError: matplotlib is missing.
+        ValueError: ``rates`` of another shape, or not above 0.
+
+    Example:
+        >>> import gradatim as gr
+        >>> method = gr.LeRaC(epochs=2, last=1e-4)
+        >>> figure = layer_rates([method.rates(epoch, layers=3) for epoch in range(4)])
+        >>> len(figure.axes[0].lines), figure.axes[0].get_yscale()
+        (3, 'log')
+    """
+    values = np.asarray(rates, dtype=float)
+    if values.ndim != 2 or not values.size:
+        raise refusal("rates", "of shape (epochs, layers)", values.shape)
+    if not (values > 0).all():
+        raise refusal("rates", "above 0", float(values.min()))
+    when = np.arange(len(values)) if len(epochs) == 0 else np.asarray(epochs, dtype=float)
+    labels = names or [str(number + 1) for number in range(values.shape[1])]
+    for name, given, size in (("epochs", when, len(values)), ("names", labels, values.shape[1])):
+        if len(given) != size:
+            raise refusal(name, f"{size}, as rates have", len(given))
+    figure, axes = _panels({"": {}}, ylabel, "epoch")
+    for number, (label, curve) in enumerate(zip(labels, values.T, strict=True)):
+        shade = number / max(1, values.shape[1] - 1)
+        colour = (0.1 + 0.75 * shade, 0.2 + 0.5 * shade, 0.55 + 0.1 * shade)
+        axes[0].plot(when, curve, color=colour, label=_plain(label), linewidth=1.4, marker=".")
+    axes[0].set_yscale("log")
     return _with_legend(figure, axes)
 
 

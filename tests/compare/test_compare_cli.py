@@ -45,6 +45,7 @@ def test_compare_writes_and_shows_results_and_a_second_run_reads_them(run, tmp_p
     assert shown.count("super_loss") >= 4
     names = {path.name for path in out.iterdir()}
     assert names == {
+        ".lock",
         "plan.toml",
         "report.html",
         "results.json",

@@ -2,6 +2,7 @@ import importlib
 import math
 import sys
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -32,7 +33,8 @@ def spec(text):
 
 
 def made(text, context):
-    return build(spec(text), context)
+    (method,) = build(spec(text), context)
+    return method
 
 
 @pytest.fixture(scope="module")
@@ -97,24 +99,56 @@ def test_every_method_of_gradatim_can_be_compared(context):
     assert set(known_methods().values()) == methods
     for name, kind in known_methods().items():
         assert check(CurriculumSpec(name)) == CurriculumSpec(name)
-        assert type(build(CurriculumSpec(name), context)) is kind
+        assert [type(method) for method in build(CurriculumSpec(name), context)] == [kind]
         assert isinstance(sees(CurriculumSpec(name)), tuple)
 
 
 def test_a_method_that_joins_gradatim_needs_no_edit_here(monkeypatch, context):
-    class LeRaC(gr.Method):
+    class StepByStep(gr.Method):
         """Learns layer by layer."""
 
         def __init__(self, groups, classes, budget_epochs, *, pace=None, decay=0.5):
             self.given = (groups, classes, budget_epochs, pace, decay)
 
-    monkeypatch.setattr(gr, "LeRaC", LeRaC, raising=False)
-    monkeypatch.setattr(gr, "__all__", [*gr.__all__, "LeRaC"])
-    groups, classes, epochs, pace, decay = made("lerac(decay=.9)", context).given
+    monkeypatch.setattr(gr, "StepByStep", StepByStep, raising=False)
+    monkeypatch.setattr(gr, "__all__", [*gr.__all__, "StepByStep"])
+    groups, classes, epochs, pace, decay = made("step_by_step(decay=.9)", context).given
     assert torch.equal(groups, context.training.labels)
     assert (classes, epochs, pace, decay) == (10, 30, context.pace(), 0.9)
-    assert sees(spec("le_rac")) == ("training labels, as groups",)
-    assert [entry.name for entry in catalogue.methods()][-1] == "lerac"
+    assert sees(spec("Step-By-Step")) == ("training labels, as groups",)
+    assert [entry.name for entry in catalogue.methods()][-1] == "stepbystep"
+
+
+def test_a_plus_joins_methods_in_one_curriculum(context):
+    joined = spec("LeRaC(epochs=3)+cbs(sigma=.8)+SPL")
+    assert check(joined).label == "lerac(epochs=3)+cbs(sigma=0.8)+spl"
+    lerac, cbs, spl = build(check(joined), context)
+    assert (lerac.epochs, cbs.sigma_at(0), type(spl)) == (3, 0.8, gr.SPL)
+    assert cbs.planned_epochs == 30
+    assert sees(joined) == sees(spec("spl"))
+
+
+def test_what_a_comparison_fills_in_for_model_level_methods(context):
+    (lerac,) = build(spec("lerac"), context)
+    (cbs,) = build(spec("cbs"), context)
+    assert (lerac.epochs, cbs.planned_epochs) == (5, 30)
+    (short,) = build(spec("lerac"), replace(context, budget_epochs=6))
+    assert short.epochs == 1
+
+
+def test_joined_methods_are_checked_each_and_together():
+    with pytest.raises(ValueError, match="lerac has: epochs"):
+        check(spec("spl+lerac(epoch=3)"))
+    with pytest.raises(ValueError, match="one of 'uniform'"):
+        check(spec("spl+lerack"))
+    with pytest.raises(TypeError, match=r"go together.*at most one method may set"):
+        check(spec("docl+docl"))
+
+
+@pytest.mark.parametrize("text", ["spl+", "+spl", "spl+cbs(label=a)", "spl++cbs"])
+def test_what_cannot_be_joined_is_refused_with_its_place(text):
+    with pytest.raises(ValueError, match="At character"):
+        spec(text)
 
 
 def test_a_recipe_may_be_replaced(monkeypatch, context):
@@ -263,10 +297,14 @@ def test_the_same_curriculum_in_two_spellings_is_refused():
 
 
 def test_checking_builds_nothing_that_costs(monkeypatch):
-    monkeypatch.setattr("gradatim.compare.contexts.teacher_scores", pytest.fail)
+    trained = []
+    monkeypatch.setattr(
+        "gradatim.compare.contexts.teacher_scores", lambda *_, **__: trained.append("a teacher")
+    )
     for kind in ("classification", "multilabel", "regression"):
-        for name in CURRICULA:
-            check(spec(name), kind=kind)
+        checked = [check(spec(name), kind=kind) for name in CURRICULA]
+        assert [found.name for found in checked] == list(CURRICULA)
+    assert trained == []
 
 
 # ---------------------------------------------------------------- users' own classes
@@ -467,8 +505,11 @@ def test_the_list_names_every_method_as_the_command_line_takes_it():
 def test_the_list_shows_what_can_be_written():
     """All that stands in the list can be given as it stands there."""
     for entry in catalogue.methods():
-        written = ",".join(f"{name}={default}" for name, default in entry.parameters if default)
-        check(spec(f"{entry.name}({written})"))
+        written = [(name, default) for name, default in entry.parameters if default]
+        text = ",".join(f"{name}={default}" for name, default in written)
+        checked = check(spec(f"{entry.name}({text})"))
+        assert checked.name == entry.name
+        assert [name for name, _ in checked.parameters] == [name for name, _ in written]
 
 
 def test_one_method_is_shown_with_its_parameters_explained():

@@ -1,6 +1,7 @@
 import json
 import math
 import tomllib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,10 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gradatim.compare.budget import BUDGETS, Budget, Spent, cosine
-from gradatim.compare.data import load
+from gradatim.compare.data import Source, load
 from gradatim.compare.defaults import resolve
 from gradatim.compare.objectives import Objective
 from gradatim.compare.plan import Cell, Plan, slug_of
+from gradatim.compare.plan_file import as_table, as_toml, differences, from_table
+
+SAVED = sorted(Path(__file__).parents[2].glob("experiments/results/*/plan.toml"))
 
 # ---------------------------------------------------------------- budgets
 
@@ -150,8 +154,8 @@ def test_entries_of_a_file_are_known_by_name():
     with pytest.raises(
         ValueError, match=r"entry must be one of .* Got 'seed'. Did you mean 'seeds'"
     ):
-        Plan.from_dict({"seed": 8})
-    plan = Plan.from_dict(
+        from_table({"seed": 8})
+    plan = from_table(
         {"data": "iris", "curricula": ["spl", {"name": "super_loss", "lam": 0.5, "label": "soft"}]}
     )
     assert [spec.label for spec in plan.specs][2:] == ["spl", "soft"]
@@ -160,19 +164,35 @@ def test_entries_of_a_file_are_known_by_name():
 
 def test_a_plan_written_and_read_is_the_same_plan():
     plan, _ = resolve(Plan("wine", curricula=["spl(form=linear)"], seeds=(1, 5), amount=12.0))
-    stored = tomllib.loads(plan.as_toml())
-    assert Plan.from_dict(stored) == plan
-    assert plan.differences(stored) == []
-    assert plan.differences({**stored, "margin": 0.02}) == ["margin = 0.02, not 0.01"]
-    assert plan.differences({**stored, "wish": 1}) == ["wish = 1, not None"]
+    stored = tomllib.loads(as_toml(plan))
+    assert from_table(stored) == plan
+    assert differences(plan, stored) == []
+    assert differences(plan, {**stored, "margin": 0.02}) == ["margin = 0.02, not 0.01"]
+    assert differences(plan, {**stored, "wish": 1}) == ["wish = 1, not None"]
     older = {**stored, "versions": {**plan.versions, "torch": "1.0"}}
-    assert "torch 1.0" in plan.differences(older)[0]
-    assert json.dumps(plan.as_dict())
+    assert "torch 1.0" in differences(plan, older)[0]
+    assert json.dumps(as_table(plan))
 
 
 def test_odd_names_survive_the_file():
     plan = Plan('a "b" \\ ä\n.csv', text="te\txt", label="lä")
-    assert Plan.from_dict(tomllib.loads(plan.as_toml())) == plan
+    assert from_table(tomllib.loads(as_toml(plan))) == plan
+
+
+@pytest.mark.parametrize("path", SAVED, ids=lambda path: path.parent.name)
+def test_plans_of_finished_comparisons_are_read_to_the_entry(path):
+    """Only the versions may be newer."""
+    table = tomllib.loads(path.read_text(encoding="utf-8"))
+    again = as_table(from_table(table))
+    assert {**again, "versions": 0} == {**table, "versions": 0}
+    assert list(again) == list(table)
+
+
+def test_a_plan_is_a_source_with_more():
+    plan = Plan("a.csv", label="y", split=(0.5, 0.25, 0.25), seeds=2)
+    assert plan.source == Source("a.csv", label="y", split=(0.5, 0.25, 0.25))
+    assert type(plan.source) is Source
+    assert plan.with_values(limit=50).source.limit == 50
 
 
 # ---------------------------------------------------------------- amounts
@@ -248,7 +268,7 @@ def test_data_that_changed_are_noticed(tmp_path):
 
     first, again, other = write(0), write(0), write(1)
     assert first == again
-    [difference] = first.differences(other.as_dict())
+    [difference] = differences(first, as_table(other))
     assert difference.startswith("fingerprint = ")
     with pytest.raises(ValueError, match=r"data must be what the plan was made for.*Did files or"):
         resolve(first)

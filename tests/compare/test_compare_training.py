@@ -302,3 +302,69 @@ def test_paces_show_everything_when_half_of_the_budget_is_spent(budget):
     spent = sum(fraction for fraction in shown if fraction < 1)
     assert spent == pytest.approx(budget / 2, abs=1)
     assert shown[0] == 0.5
+
+
+# ---------------------------------------------------------------- methods that shape the model
+
+
+class Scaling(gr.Method):
+    """Multiplies the model's outputs by a number that grows from epoch to epoch."""
+
+    shapes_model = True
+
+    def __init__(self):
+        self.factor, self.hook = 1.0, None
+
+    def attach(self, model, optimizer):
+        self.hook = model.register_forward_hook(lambda module, inputs, out: out * self.factor)
+
+    def detach(self):
+        self.hook.remove()
+
+    def start_epoch(self, run):
+        self.factor = 1.0 + run.epoch
+
+    def state_dict(self):
+        return {"factor": self.factor}
+
+    def load_state_dict(self, state):
+        self.factor = state["factor"]
+
+
+def test_a_checkpoint_is_judged_with_what_methods_did_to_the_model_then():
+    seen = []
+
+    def worse_each_time(outputs, targets):
+        seen.append(outputs)
+        return -float(len(seen))
+
+    method = Scaling()
+    done, model = run(method, score=worse_each_time, budget="epochs", amount=4, evaluations=4)
+    assert len(seen) == 4
+    assert done.checkpoint_step == done.curve["steps"][0]
+    assert method.factor == 1.0
+    now, _ = predict(model, TASK.validation, Objective("classification"), CPU)
+    assert torch.equal(now, seen[0])
+
+
+def test_methods_that_shape_nothing_are_detached_at_the_end():
+    class Watching(Scaling):
+        shapes_model = False
+        removed = False
+
+        def attach(self, model, optimizer):
+            pass
+
+        def detach(self):
+            self.removed = True
+
+    method = Watching()
+    run(method)
+    assert method.removed
+
+
+def test_several_methods_train_together():
+    scaling, paced = Scaling(), gr.PacedRandom(pace=gr.pacing.Linear(start_fraction=0.5, epochs=4))
+    done, _ = run((scaling, paced), budget="epochs", amount=3)
+    assert done.epochs[0]["samples"] < len(TASK.training)
+    assert scaling.factor > 1

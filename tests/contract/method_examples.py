@@ -8,6 +8,7 @@ from typing import Any
 
 import gradatim as gr
 from contract.dynamic_method_examples import DYNAMIC
+from contract.layer_method_examples import LAYERS
 from gradatim.testing import (
     Bad,
     Example,
@@ -218,4 +219,5 @@ METHODS: dict[str, dict[str, Example]] = {
     "Focal": FOCAL,
     "SuperLoss": SUPER_LOSS,
     **DYNAMIC,
+    **LAYERS,
 }

@@ -236,6 +236,12 @@ METHODS: dict[str, Callable[[int], list[gr.Method]]] = {
     "MCL clusters": lambda size: [
         gr.MCL(start_fraction=0.4, inner_epochs=1, clusters=8, features=Toy(size).features.abs())
     ],
+    "CBS": lambda size: [gr.CBS(3, decay=0.8, every=1)],
+    "LeRaC": lambda size: [gr.LeRaC(2, last=0.05, layers=["weight", "bias"])],
+    "LeRaC by step": lambda size: [
+        gr.LeRaC(2, first=0.5, last=0.05, unit="step", layers=["weight", "bias"]),
+        gr.Predefined(_score(size), pace=_pace()),
+    ],
     "DIHCL with SuperLoss": lambda size: [
         gr.DIHCL("loss_change", "exp", warmup_epochs=2, gamma_k=0.7),
         gr.SuperLoss(),
@@ -296,6 +302,18 @@ def restore(saved: bytes) -> Any:
     return torch.load(io.BytesIO(saved), weights_only=True)
 
 
+def network(name: str) -> nn.Module:
+    """A linear model, or one that convolves for methods that blur."""
+    if not name.startswith("CBS"):
+        return nn.Linear(5, CLASSES, dtype=torch.float64)
+    return nn.Sequential(
+        nn.Unflatten(1, (1, 5)),
+        nn.Conv1d(1, 2, 3, padding=1),
+        nn.Flatten(),
+        nn.Linear(10, CLASSES),
+    ).double()
+
+
 def train(
     name: str,
     size: int = 35,
@@ -337,7 +355,7 @@ def train(
     """
     keyed = loader_options.get("carry") == "key"
     dataset = (Keyed if keyed else Toy)(size, noise=noise)
-    net = nn.Linear(5, CLASSES, dtype=torch.float64)
+    net = network(name)
     start = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for parameter in net.parameters():

@@ -11,7 +11,18 @@ import pytest
 import torch
 
 import gradatim as gr
-from ddp.toy import METHODS, Everything, Toy, Trace, differences, dump, flat, restore, train
+from ddp.toy import (
+    METHODS,
+    Everything,
+    Toy,
+    Trace,
+    differences,
+    dump,
+    flat,
+    network,
+    restore,
+    train,
+)
 
 EVERY_STEP = range(1000)
 
@@ -168,6 +179,9 @@ def test_saved_state_stays_as_it_was_while_training_goes_on(name: str) -> None:
     dataset = Toy(35)
     curriculum = gr.Curriculum(*METHODS[name](35), seed=0, learning_rate=lambda: 0.1)
     loader = curriculum.loader(dataset, 8)
+    net = network(name)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.1)
+    curriculum.attach(net, optimizer)  # some methods insist on it
 
     def survey(batch: Any) -> dict[str, torch.Tensor]:
         return {"losses": batch[0][:, 0] ** 2, "logits": batch[0][:, :3], "targets": batch[1]}
@@ -190,6 +204,8 @@ def test_saved_state_stays_as_it_was_while_training_goes_on(name: str) -> None:
     state, copied = states[2]
     other = gr.Curriculum(*METHODS[name](35), seed=0, learning_rate=lambda: 0.1)
     loader = other.loader(dataset, 8)
+    curriculum.detach()
+    other.attach(net, optimizer)
     other.load_state_dict(state)
     for x, y in loader:
         logits = torch.cat([x[:, :2], x[:, 3:4]], dim=1)

@@ -28,6 +28,8 @@ from gradatim.pacing import (
     Root,
     Step,
 )
+from gradatim.pacing.jumps import Phases
+from gradatim.pacing.ramps import Ramp
 from gradatim.selection import check_curriculum, prefix_size
 
 RAMPS: list[Any] = [Linear, Root, Geometric, Exponential, Logarithmic, Polynomial]
@@ -328,3 +330,9 @@ def test_visible_size_never_falls_below_its_bounds(pace: Any, size: int, t: floa
     visible = prefix_size(pace(t), size)
     assert 1 <= visible <= size
     assert visible >= min(size, pace(t) * size - 1e-6)
+
+
+def test_what_paces_share_is_abstract() -> None:
+    for kind, arguments in ((Ramp, {}), (Phases, {"buckets": 2})):
+        with pytest.raises(TypeError, match="abstract"):
+            kind(**arguments)

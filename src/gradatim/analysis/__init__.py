@@ -1,9 +1,17 @@
-"""Analysis: what a recorded run says about its samples.
+"""Analysis: what a recorded run says about its samples, and what a model's layers say of it.
 
 Pure functions of recorded values, one row per moment and one column per sample, whoever recorded
-them: a curriculum's `scores()`, a survey, another library.
+them: a curriculum's `scores()`, a survey, another library. Those of layers take activations and
+snapshots of parameters.
 """
 
+from gradatim.analysis.activations import (
+    UpdateSize,
+    activation_entropy,
+    activations,
+    feature_distance,
+    update_sizes,
+)
 from gradatim.analysis.agreement import Agreement, agreement, overlap, overlap_matrix
 from gradatim.analysis.forgetting import forgetting_events
 from gradatim.analysis.groups import GroupDynamics, group_dynamics, separation
@@ -34,11 +42,15 @@ __all__ = [
     "Overlaps",
     "Recording",
     "SelectionDynamics",
+    "UpdateSize",
+    "activation_entropy",
+    "activations",
     "agreement",
     "agreement_curves",
     "band",
     "event_counts",
     "extremes",
+    "feature_distance",
     "flips",
     "forgetting_events",
     "group_dynamics",
@@ -50,4 +62,5 @@ __all__ = [
     "selection_dynamics",
     "separation",
     "separation_curve",
+    "update_sizes",
 ]

@@ -17,7 +17,7 @@ from gradatim.validation import refusal
 
 __all__ = ["CONSTANTS", "NAME", "NUMBER", "PARAMETER", "RULE", "WORD", "Call", "CurriculumSpec"]
 
-RULE = "names, each alone or as name(parameter=value, ...), with commas between"
+RULE = "names, each alone or as name(parameter=value, ...), joined by +, with commas between"
 LONGEST_SLUG = 80
 
 NAME = re.compile(r"[^\W\d][\w-]*(\.[^\W\d]\w*)*(:[^\W\d]\w*(\.[^\W\d]\w*)*)?")
@@ -65,7 +65,7 @@ class Call:
         for name, value in self.parameters:
             if not isinstance(name, str) or not PARAMETER.fullmatch(name):
                 raise refusal("curricula", RULE, f"the parameter {name!r} of {self.name}")
-            if name in seen or name in ("name", "label"):
+            if name in seen or name in ("name", "label", "also"):
                 got = f"{name} {'twice' if name in seen else 'as a parameter'} in {self.name}"
                 raise refusal("curricula", "given each parameter once, by its name", got)
             seen.add(name)
@@ -84,6 +84,7 @@ class CurriculumSpec(Call):
     """One curriculum of a comparison as it was asked for.
 
     Attributes:
+        also: further methods in the same curriculum, written ``lerac+cbs(sigma=0.8)``.
         label: what tables call it; unique in a comparison. By default what ``str`` gives.
 
     Example:
@@ -94,10 +95,14 @@ class CurriculumSpec(Call):
         True
     """
 
+    also: tuple[Call, ...] = ()
     label: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for part in self.also:
+            if not isinstance(part, Call):
+                raise TypeError(str(refusal(f"also of {self.name}", "calls", repr(part))))
         if not isinstance(self.label, str):
             raise TypeError(str(refusal(f"label of {self.name}", "a string", repr(self.label))))
         if not self.label.strip():
@@ -106,12 +111,19 @@ class CurriculumSpec(Call):
             raise refusal(f"label of {self.name}", "one line of printable text", repr(self.label))
 
     def _plain(self) -> str:
-        return self.name + _written_parameters(self.parameters)
+        return "+".join([self.name + _written_parameters(self.parameters), *map(str, self.also)])
 
     def __str__(self) -> str:
         """Write the specification so that `parse_curricula` reads it back, label included."""
         own = () if self.label == self._plain() else (("label", self.label),)
-        return self.name + _written_parameters((*self.parameters, *own))
+        first = self.name + _written_parameters((*self.parameters, *own))
+        return "+".join([first, *map(str, self.also)])
+
+    @property
+    def parts(self) -> tuple[CurriculumSpec, ...]:
+        """One specification per method."""
+        calls = (self, *self.also)
+        return tuple(CurriculumSpec(call.name, call.parameters) for call in calls)
 
     @property
     def slug(self) -> str:
@@ -122,18 +134,23 @@ class CurriculumSpec(Call):
         safe = re.sub(r"[^A-Za-z0-9_.,=()+]+", "-", self.label).strip("-.")
         return f"{safe[: LONGEST_SLUG - 9]}-{digest}".lstrip("-")
 
-    def renamed(self, name: str) -> CurriculumSpec:
+    def renamed(self, name: str, *also: str) -> CurriculumSpec:
         """Spell the name otherwise; a label that was made from it follows.
 
         Args:
             name: the new spelling.
+            also: those of the further methods; none leaves them as they are.
 
         Example:
             >>> str(CurriculumSpec("SuperLoss", (("lam", 2.0),)).renamed("super_loss"))
             'super_loss(lam=2.0)'
         """
         label = "" if self.label == self._plain() else self.label
-        return replace(self, name=name, label=label)
+        further = self.also
+        if also:
+            pairs = zip(also, self.also, strict=True)
+            further = tuple(Call(other, call.parameters) for other, call in pairs)
+        return replace(self, name=name, also=further, label=label)
 
     def as_dict(self) -> dict[str, Any]:
         """Return what JSON and TOML hold: a table with the name, the label and each parameter.
@@ -143,15 +160,17 @@ class CurriculumSpec(Call):
             {'name': 'spl', 'label': 'soft', 'form': 'linear'}
         """
         label = {} if self.label == self._plain() else {"label": self.label}
-        return {"name": self.name, **label, **_plain_parameters(self.parameters)}
+        also = {"also": [_plain_value(call) for call in self.also]} if self.also else {}
+        return {"name": self.name, **label, **also, **_plain_parameters(self.parameters)}
 
     @classmethod
     def from_dict(cls, table: Mapping[str, Any]) -> CurriculumSpec:
         """Read what `as_dict` gave, or a user's TOML table.
 
         Args:
-            table: ``name``, optionally ``label``, and the curriculum's parameters. Lists become
-                tuples, tables with a ``name`` become nested calls.
+            table: ``name``, optionally ``label`` and ``also`` (tables of further methods), and the
+                curriculum's parameters. Lists become tuples, tables with a ``name`` become nested
+                calls.
 
         Raises:
             ValueError: no name, or one that cannot be read.
@@ -163,7 +182,8 @@ class CurriculumSpec(Call):
         """
         name, parameters = _split_table(table)
         label = parameters.pop("label", "")
-        return cls(name, tuple(parameters.items()), label=label)
+        also = parameters.pop("also", ())
+        return cls(name, tuple(parameters.items()), also=also, label=label)
 
 
 def _check_value(where: str, value: Any) -> None:

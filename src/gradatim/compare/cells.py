@@ -25,17 +25,21 @@ from gradatim.compare.plan import PRECISIONS, Cell, Plan
 from gradatim.compare.scoring import as_arrays
 from gradatim.compare.training import predict, train
 
-__all__ = ["ARRAYS", "run_cell", "task_of"]
+__all__ = ["ARRAYS", "FOLD_ARRAYS", "run_cell", "task_of"]
 
 ARRAYS = ("test_labels", "test_predictions", "items")
 """Entries of a result with a value per test item; they are kept apart, as arrays."""
+
+FOLD_ARRAYS = (*ARRAYS, "test_rows", "test_outputs")
+"""Those of a single fold."""
 
 
 def task_of(plan: Plan, cell: Cell) -> Task:
     """Make the data of a cell: split, stress and encoding depend on the plan and the seed alone."""
     encode = tokenizer_for(plan.model, plan.max_tokens)
     stress = plan.settings[cell.setting]
-    return make_task(load(plan.source), stress, seed=cell.seed, encode_texts=encode)
+    loaded = load(plan.source)
+    return make_task(loaded, stress, seed=cell.seed, fold=cell.fold, encode_texts=encode)
 
 
 def run_cell(
@@ -54,7 +58,7 @@ def run_cell(
 
     Args:
         plan: the comparison, resolved.
-        cell: which run of it.
+        cell: which run of it; with folds, one fold of it.
         learning_rate: that tuning chose; None is the plan's own.
         loggers: names of loggers that follow the run.
         log_folder: where they write.
@@ -82,7 +86,7 @@ def run_cell(
             accelerator=plan.device,
             devices=plan.devices,
             strategy="auto" if plan.devices == 1 else "ddp_spawn",
-            precision=PRECISIONS[plan.precision],  # type: ignore[arg-type]
+            precision=PRECISIONS[plan.precision],
         )
     run = functools.partial(
         _run,
@@ -130,7 +134,7 @@ def _run(
         context = curricula.Context.of(
             task, seed=cell.seed, budget_epochs=plan.plain_epochs(len(training))
         )
-        method = curricula.build(spec, context)
+        methods = curricula.build(spec, context)
         prepared = time.perf_counter()
         settings = plan.training(len(training), learning_rate=learning_rate)
         objective = Objective.of(task.kind, training.labels)
@@ -138,7 +142,7 @@ def _run(
             done = train(
                 fabric,
                 model,
-                method,
+                methods,
                 training,
                 task.validation,
                 settings,
@@ -156,7 +160,7 @@ def _run(
             "setting": cell.setting,
             "curriculum": cell.curriculum,
             "seed": cell.seed,
-            "method": repr(method),
+            "method": " + ".join(map(repr, methods)),
             "sees": list(curricula.sees(spec, kind=task.kind)),
             "learning_rate": settings.learning_rate,
             "validation_score": done.curve["validation_score"][checkpoint],
@@ -173,6 +177,8 @@ def _run(
         result["seconds"]["preparation"] = round(prepared - loaded, 3)
         if cell.trial is None:
             result |= _opened(model, task, objective, fabric.device, metric.name)
+        if cell.fold is not None:
+            result["fold"] = cell.fold
     return result
 
 
@@ -201,6 +207,9 @@ def _opened(
         opened["test_predictions"] = (outputs > 0).numpy()
     else:
         opened["test_predictions"] = outputs.reshape(targets.shape).numpy()
+    if "fold" in task.facts:  # what all folds together are scored by
+        opened |= {"test_rows": task.positions["test"], "test_outputs": outputs.numpy()}
+        opened["training_counts"] = counts
     if counts is not None:
         opened["by_class"] = by_class(task.kind, outputs, targets, task.label_names)
         opened["by_frequency"] = by_frequency(task.kind, outputs, targets, counts)

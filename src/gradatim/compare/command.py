@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,11 +17,20 @@ from gradatim.compare import terminal
 from gradatim.compare.cells import run_cell
 from gradatim.compare.defaults import resolve
 from gradatim.compare.extras import check_installed, needs_extra
+from gradatim.compare.folds import fold_count, trainings
+from gradatim.compare.lock import locked
 from gradatim.compare.loggers import check_loggers
 from gradatim.compare.plan import Cell, Plan
+from gradatim.compare.plan_file import as_toml
 from gradatim.compare.report import write_report
 from gradatim.compare.results import summarise, write_results
-from gradatim.compare.runner import check_backend, finished_cells, open_folder, run_cells
+from gradatim.compare.runner import (
+    check_backend,
+    finished_cells,
+    holds_other_files,
+    open_folder,
+    run_cells,
+)
 from gradatim.validation import check_count
 
 if TYPE_CHECKING:
@@ -51,7 +62,8 @@ def compare(
         The cells that failed, in words; empty if all is well.
 
     Raises:
-        ValueError: data, plan or ``out`` cannot be used, or ``jobs`` is below 1.
+        ValueError: data, plan or ``out`` cannot be used, another comparison works in ``out``, or
+            ``jobs`` is below 1.
         ImportError: a package is missing.
         OSError: results cannot be written.
 
@@ -70,7 +82,21 @@ def compare(
     check_loggers(loggers, out)
     jobs = _processes(jobs, plan.devices)
     plan, facts = resolve(plan)
-    open_folder(plan, out)
+    # A folder that will be refused is left as it is.
+    with contextlib.nullcontext() if holds_other_files(out) else locked(out):
+        open_folder(plan, out)
+        return _compare(plan, facts, out, jobs, backend, loggers, command)
+
+
+def _compare(
+    plan: Plan,
+    facts: Mapping[str, Any],
+    out: Path,
+    jobs: int,
+    backend: str,
+    loggers: Sequence[str],
+    command: str,
+) -> list[str]:
     screen, side = terminal.console(), terminal.console(stderr=True)
     before = len(finished_cells(plan, out)) + len(finished_cells(plan, out, trials=True))
     terminal.show_plan(plan, screen, finished=before)
@@ -134,11 +160,12 @@ def rehearse(plan: Plan, *, jobs: int | None = None, screen: Console | None = No
     plan, facts = resolve(plan)
     screen = screen or terminal.console()
     terminal.show_plan(plan, screen, finished=0)
-    screen.print(plan.as_toml(), markup=False, highlight=False)
+    screen.print(as_toml(plan), markup=False, highlight=False)
     for setting, known in facts.items():
         words = ", ".join(f"{name}: {value}" for name, value in known.items())
         screen.print(f"{setting}: {words}", markup=False, style="dim")
-    cell = plan.cells()[0]
+    folds = fold_count(plan)
+    cell = replace(plan.cells()[0], fold=None if folds is None else 1)
     size = next(iter(facts.values()))["sizes"]["training"]
     budget = plan.allowance(size)
     runs = len(plan.cells()) + len(plan.trials())
@@ -158,6 +185,7 @@ def rehearse(plan: Plan, *, jobs: int | None = None, screen: Console | None = No
         used = short.amount or 1.0
         each = whole - training + training * budget.amount / used
         each += (plan.evaluations - 1) * found["seconds"].get("evaluation", 0.0)
+    each *= folds or 1
     seconds = each * runs / min(jobs, runs)
     screen.print(
         f"About {_duration(seconds)}: {runs} runs of {_duration(each)} on {jobs} "
@@ -200,8 +228,9 @@ def _draw(plan: Plan, cells: Mapping[Cell, dict[str, Any]], out: Path) -> None:
             steps = np.mean([run["curve"]["steps"][:shortest] for run in runs], axis=0)
             values = [run["curve"]["validation_score"][:shortest] for run in runs]
             score[title][spec.label] = (steps, metric.scale * np.asarray(values))
-            last = min(run["steps"] for run in runs)
-            rows = [_sizes_by_step(run["epochs"], run["steps"])[:last] for run in runs]
+            each = [training for run in runs for training in trainings(run)]
+            last = min(run["steps"] for run in each)
+            rows = [_sizes_by_step(run["epochs"], run["steps"])[:last] for run in each]
             sizes[title][spec.label] = (np.arange(last), np.stack(rows))
     unit = ", %" if metric.scale == 100 else ""
     figure = plots.learning_curves(

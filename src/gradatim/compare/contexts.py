@@ -101,6 +101,11 @@ class Context:
         return min(5, max(2, round(self.budget_epochs / 7)))
 
     @property
+    def first_epochs(self) -> int:
+        """Epochs of a curriculum of the model: a sixth of the budget, from 1 to the usual 5."""
+        return min(5, max(1, round(self.budget_epochs / 6)))
+
+    @property
     def episodes(self) -> tuple[int, ...]:
         """Ends of episodes, in the paper's proportions from the warm-up on."""
         return tuple(end // 5 * self.warmup_epochs for end in PAPER_EPISODES)

@@ -69,15 +69,15 @@ class Recipe:
     sees: tuple[str, ...] = ()
 
 
-def build(spec: CurriculumSpec, context: Context) -> gr.Method:
-    """Make the method that a specification asks for.
+def build(spec: CurriculumSpec, context: Context) -> tuple[gr.Method, ...]:
+    """Make the methods that a specification asks for.
 
     Args:
         spec: what was asked for.
         context: the training part and the budget.
 
     Returns:
-        A new method.
+        New methods, for one `gradatim.Curriculum`.
 
     Raises:
         ValueError: an unknown name or parameter, or a value that the method refuses.
@@ -86,11 +86,15 @@ def build(spec: CurriculumSpec, context: Context) -> gr.Method:
     Example:
         >>> samples = Samples(torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64))
         >>> spec = CurriculumSpec("spl", (("form", "linear"),))
-        >>> build(spec, Context(samples, seed=0, budget_epochs=3)).pace
+        >>> build(spec, Context(samples, seed=0, budget_epochs=3))[0].pace
         Linear(start_fraction=0.5, epochs=2.0)
     """
-    recipe = None if spec.parameters else CURRICULA.get(spec.name)
-    return _assembled(spec, context).make() if recipe is None else recipe.build(context)
+    made = []
+    for part in spec.parts:
+        recipe = None if part.parameters else CURRICULA.get(part.name)
+        own = _assembled(part, context).make() if recipe is None else recipe.build(context)
+        made.append(own)
+    return tuple(made)
 
 
 def check(
@@ -98,7 +102,7 @@ def check(
 ) -> CurriculumSpec:
     """Refuse a specification that cannot be built, before anything runs.
 
-    The method is made once for a made-up data set, so that values out of range show as well.
+    The methods are made once for a made-up data set, so that values out of range show as well.
 
     Args:
         spec: what was asked for.
@@ -110,7 +114,7 @@ def check(
 
     Raises:
         ValueError: an unknown name or parameter, or a value that the method refuses.
-        TypeError: a value of the wrong kind.
+        TypeError: a value of the wrong kind, or methods that cannot work together.
 
     Example:
         >>> spec = CurriculumSpec("SPL", (("frm", "linear"),))
@@ -118,7 +122,13 @@ def check(
         Traceback (most recent call last):
         ValueError: curricula must be given parameters that spl has: form, pace, ... Got 'frm'. ...
     """
-    return _trial(spec, kind, modality)[2]
+    tried = [_trial(part, kind, modality) for part in spec.parts]
+    try:
+        gr.Curriculum(*(method for _, method, _ in tried))
+    except TypeError as error:
+        rule = f"methods that go together in {spec.label}"
+        raise TypeError(str(refusal("curricula", rule, f"these: {error}"))) from error
+    return spec.renamed(*(part.name for _, _, part in tried))
 
 
 def check_all(
@@ -165,13 +175,16 @@ def sees(spec: CurriculumSpec, *, kind: str = "classification") -> tuple[str, ..
         >>> sees(CurriculumSpec("spl", (("survey_every_epochs", None),)))
         ()
     """
-    parts, method, _ = _trial(spec, kind, None)
-    seen = list(parts.seen)
-    # A method that can ask for surveys does, unless it says by the usual parameter that not.
-    if overrides(method, "survey_due") and getattr(method, "survey_every_epochs", 1) is not None:
-        seen.insert(0, SURVEY)
+    seen: list[str] = []
     usual = ("logits", "targets", "learning_rate")
-    seen += [f"{name} of the batch" for name in method.wants if name not in usual]
+    for each in spec.parts:
+        parts, method, _ = _trial(each, kind, None)
+        # A method that can ask for surveys does, unless it says by the usual parameter that not.
+        asks = overrides(method, "survey_due")
+        if asks and getattr(method, "survey_every_epochs", 1) is not None:
+            seen.append(SURVEY)
+        seen += parts.seen
+        seen += [f"{name} of the batch" for name in method.wants if name not in usual]
     return tuple(dict.fromkeys(seen))
 
 
@@ -245,7 +258,7 @@ def _assembled(spec: CurriculumSpec, context: Context) -> _Parts:
             required or (ours and _wanted(kind, name, parts.arguments))
         ):
             continue
-        source = _SOURCES.get(name)
+        source = _SOURCES.get(name) if ours or name != "epochs" else None
         if source is None:
             missing.append(name)
         else:
@@ -317,6 +330,8 @@ _SCHEDULES: dict[type[gr.Method], tuple[str, ...]] = {
     gr.DoCL: ("episodes", "task"),
     gr.DoCLBaseline: ("episodes",),
     gr.MCL: ("inner_epochs", "function"),
+    gr.LeRaC: ("epochs",),
+    gr.CBS: ("planned_epochs",),
 }
 """Parameters whose defaults are for the papers' hundreds of epochs, or for one kind of data."""
 
@@ -328,6 +343,7 @@ _SOURCES: dict[str, Callable[[Context, _Parts], Any]] = {
     "survey_every_epochs": lambda context, parts: 1,
     "warmup_epochs": lambda context, parts: context.warmup_epochs,
     "episodes": lambda context, parts: context.episodes,
+    "epochs": lambda context, parts: context.first_epochs,
     "inner_epochs": lambda context, parts: max(1, round(context.budget_epochs / 10)),
     # Features of texts and of pretrained models are negative as well.
     "function": lambda context, parts: "facility" if context.modality == "text" else "coverage",
@@ -338,6 +354,7 @@ _SOURCES: dict[str, Callable[[Context, _Parts], Any]] = {
     "num_classes": lambda context, parts: context.classes,
     "budget_epochs": lambda context, parts: context.budget_epochs,
     "total_epochs": lambda context, parts: context.budget_epochs,
+    "planned_epochs": lambda context, parts: max(1, round(context.budget_epochs)),
     "seed": lambda context, parts: context.seed,
 }
 """What can be filled in where a parameter of that name is not given."""

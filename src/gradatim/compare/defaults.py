@@ -13,7 +13,7 @@ import torch
 
 from gradatim.compare.contexts import START_FRACTION
 from gradatim.compare.curricula import check_all
-from gradatim.compare.data import Loaded, Task, load, make_task
+from gradatim.compare.data import Loaded, Task, folds_of, load, make_task
 from gradatim.compare.metrics import METRICS, PRIMARY
 from gradatim.compare.models import build_model
 from gradatim.compare.plan import Plan
@@ -74,8 +74,14 @@ def resolve(plan: Plan) -> tuple[Plan, dict[str, Any]]:
     """
     check_all(plan.specs)  # a misspelt name should not wait for the data
     loaded = load(plan.source)
-    first = plan.seeds[0]  # type: ignore[index]
-    tasks = {slug: make_task(loaded, stress, seed=first) for slug, stress in plan.settings.items()}
+    first = plan.seed_list[0]
+    folds = folds_of(loaded)
+    # What fits the smallest training part fits all: the one that lacks the largest fold.
+    fold = None if folds is None else int(np.bincount(folds)[1:].argmax()) + 1
+    tasks = {
+        slug: make_task(loaded, stress, seed=first, fold=fold)
+        for slug, stress in plan.settings.items()
+    }
     task = next(iter(tasks.values()))
     family = task.modality
     if task.modality == "text" and plan.model != "default" and ":" not in plan.model:
@@ -125,6 +131,8 @@ def _fingerprint(loaded: Loaded, plan: Plan) -> str:
     """
     digest = hashlib.blake2b(digest_size=6)
     _feed(digest, (loaded.inputs, loaded.targets, loaded.label_names, loaded.parts))
+    if loaded.folds is not None:
+        _feed(digest, (loaded.folds, loaded.fold_names))
     for name in (plan.model, *(spec.name for spec in plan.specs)):
         if ":" in name:
             source = _source_of(name.partition(":")[0])

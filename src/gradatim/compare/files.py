@@ -9,7 +9,7 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-__all__ = ["as_json", "remove_partial_files", "replace_file"]
+__all__ = ["as_json", "partial_files", "remove_partial_files", "replace_file"]
 
 PARTIAL = ".partial"
 
@@ -58,8 +58,24 @@ def remove_partial_files(folder: Path) -> None:
         >>> list(folder.iterdir())
         []
     """
-    for path in folder.rglob(f".*{PARTIAL}"):
+    for path in partial_files(folder):
         path.unlink(missing_ok=True)
+
+
+def partial_files(folder: Path) -> list[Path]:
+    """List what killed writers left behind.
+
+    Args:
+        folder: searched with all folders below.
+
+    Returns:
+        Paths of files.
+
+    Example:
+        >>> partial_files(Path("a folder that is missing"))
+        []
+    """
+    return list(folder.rglob(f".*{PARTIAL}"))
 
 
 def as_json(value: Any, *, depth: int = 3) -> str:

@@ -83,7 +83,8 @@ def report_to(names: Sequence[str], folder: str, plan: Plan, cell: Cell) -> Iter
         yield None
         return
     group = f"{cell.setting}/{cell.slug or cell.curriculum}"
-    made = [_make(name, Path(folder), group, cell.folder.name) for name in names]
+    run = "-".join(cell.folder.parts[3:])
+    made = [_make(name, Path(folder), group, run) for name in names]
 
     def report(numbers: dict[str, float], step: int) -> None:
         for logger in made:

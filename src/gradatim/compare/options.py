@@ -56,6 +56,10 @@ def _seeds(text: str) -> int | tuple[int, ...]:
     return found if "," in text else found[0]
 
 
+def _folds(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
 # Group, flag, type, placeholder, help. None of them has a default here: a plan has its own.
 _Row = tuple[str, str, Callable[[str], Any], str, str]
 _ROWS: tuple[_Row, ...] = (
@@ -70,6 +74,8 @@ _ROWS: tuple[_Row, ...] = (
     ("data", "--audio", str, "COLUMN", "column of WAV files"),
     ("data", "--task", str, "KIND", "classification, multilabel or regression (default: guessed)"),
     ("data", "--split", _numbers, "A,B,C", "training, validation, test (default: 0.6,0.2,0.2)"),
+    ("data", "--folds", _folds, "N", "cross-validate: how many folds, or the column (.npz: array) "
+     "of each sample's fold"),
     ("data", "--limit", int, "N", "use at most N samples"),
     ("data", "--image-size", int, "PIXELS", "images are resized to it (default: 32)"),
     ("data", "--max-tokens", int, "N", "tokens kept of a text (default: 64)"),
@@ -175,15 +181,15 @@ def plan_of(options: argparse.Namespace) -> Plan:
         >>> plan_of(parser.parse_args(["iris", "--label-noise", "0,0.2"])).label_noise
         (0.0, 0.2)
     """
-    from gradatim.compare.plan import Plan
+    from gradatim.compare.plan_file import from_table
 
     names = [flag.removeprefix("--").replace("-", "_") for _, flag, _, _, _ in _ROWS]
     given = {name: getattr(options, name) for name in names if hasattr(options, name)}
     if options.data is None:
-        return Plan.from_dict(given)
+        return from_table(given)
     if not options.data.endswith(".toml"):
-        return Plan.from_dict({"data": options.data, **given})
-    return Plan.from_dict(_read_toml(Path(options.data)) | given)
+        return from_table({"data": options.data, **given})
+    return from_table(_read_toml(Path(options.data)) | given)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from itertools import product
@@ -27,9 +26,9 @@ from gradatim.validation import check_choice, check_count, check_number, refusal
 __all__ = ["DEFAULT_CURRICULA", "PRECISIONS", "Cell", "Plan", "slug_of", "versions"]
 
 DEFAULT_CURRICULA = "uniform,paced_random,predefined,anti,spl,spld,super_loss"
-PRECISIONS = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
+PRECISIONS: dict[str, Any] = {"32": "32-true", "16": "16-mixed", "bf16": "bf16-mixed"}
 DEVICES = ("auto", "cpu", "cuda", "mps")
-SOURCE = tuple(entry.name for entry in fields(Source))
+STRESSES = ("train_fraction", "imbalance", "label_noise")
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class Cell:
         curriculum: label of the curriculum.
         seed: of split, noise, initial weights and curriculum.
         trial: number of the tuning trial, or None for a run that is judged.
+        fold: the one that is held out, from 1; None for a run without folds, or for all of them.
         slug: the curriculum's name as a folder.
 
     Example:
@@ -52,18 +52,21 @@ class Cell:
     curriculum: str
     seed: int
     trial: int | None = None
+    fold: int | None = None
     slug: str = field(default="", compare=False)
 
     @property
     def folder(self) -> Path:
         """Where its result lies, inside the results folder."""
         run = f"seed-{self.seed}" if self.trial is None else f"trial-{self.trial}"
-        return Path("cells", self.setting, self.slug or self.curriculum, run)
+        fold = () if self.fold is None else (f"fold-{self.fold}",)
+        return Path("cells", self.setting, self.slug or self.curriculum, run, *fold)
 
     def __str__(self) -> str:
         """Name the cell in messages."""
         run = f"seed {self.seed}" if self.trial is None else f"trial {self.trial}"
-        return f"{self.curriculum}, {self.setting}, {run}"
+        fold = "" if self.fold is None else f", fold {self.fold}"
+        return f"{self.curriculum}, {self.setting}, {run}{fold}"
 
 
 def versions() -> dict[str, str]:
@@ -104,16 +107,16 @@ def slug_of(stress: Stress) -> str:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Plan(Source):
     """Everything that decides the results, and how they will be judged.
 
-    It is written to the results folder before the first run. A folder of another plan is refused:
-    seeds added until a difference is significant, or a level chosen afterwards, would turn chance
-    into findings. What is None is filled in by `gradatim.compare.defaults.resolve`.
+    It says where data come from, as a `Source` does, and all the rest besides. It is written to
+    the results folder before the first run. A folder of another plan is refused: seeds added until
+    a difference is significant, or a level chosen afterwards, would turn chance into findings.
+    What is None is filled in by `gradatim.compare.defaults.resolve`.
 
     Attributes:
-        data, validation, test, features, text, text_pair, image, audio, label, label_separator,
-        task, split, image_size, max_tokens, vocabulary, limit: where data come from; see `Source`.
+        data, ..., limit, folds: where data come from; all that a `Source` has.
         label_noise: shares of wrong training labels, one setting each.
         noise: ``"symmetric"`` or ``"pair"``.
         imbalance: ratios of largest to smallest training class, one setting each.
@@ -148,22 +151,6 @@ class Plan:
         (12, 'uniform, clean, seed 0')
     """
 
-    data: str = "digits"
-    validation: str | None = None
-    test: str | None = None
-    features: tuple[str, ...] | None = None
-    text: str | None = None
-    text_pair: str | None = None
-    image: str | None = None
-    audio: str | None = None
-    label: tuple[str, ...] | None = None
-    label_separator: str | None = None
-    task: str | None = None
-    split: tuple[float, float, float] = (0.6, 0.2, 0.2)
-    image_size: int = 32
-    max_tokens: int = 64
-    vocabulary: int = 20_000
-    limit: int | None = None
     label_noise: Sequence[float] | float | None = None
     noise: str = "symmetric"
     imbalance: Sequence[float] | float = (1.0,)
@@ -192,13 +179,12 @@ class Plan:
     versions: Mapping[str, str] = field(default_factory=versions)
 
     def __post_init__(self) -> None:
-        source = self.source
-        for name in SOURCE:
-            self._set(name, getattr(source, name))
+        """Check every value by name."""
+        super().__post_init__()
         if self.label_noise is None:
             # The demonstration shows where curricula are known to help; your data stay as they are.
             self._set("label_noise", (0.0, 0.3) if self.data == "digits" else (0.0,))
-        for name in ("label_noise", "imbalance", "train_fraction"):
+        for name in STRESSES:
             self._set(name, _numbers(name, getattr(self, name)))
         _ = self.settings
         self._set("curricula", tuple(str(spec) for spec in _with_controls(self.curricula)))
@@ -228,20 +214,17 @@ class Plan:
         if self.devices > 1 and self.batch_size and self.batch_size % self.devices:
             raise refusal("batch_size", f"a multiple of devices={self.devices}", self.batch_size)
 
-    def _set(self, name: str, value: object) -> None:
-        object.__setattr__(self, name, value)  # what the constructor does in a frozen class
-
     # ------------------------------------------------------------------ parts of the plan
 
     @property
     def source(self) -> Source:
-        """Where the data come from."""
-        return Source(**{name: getattr(self, name) for name in SOURCE})
+        """Where the data come from, and nothing else."""
+        return Source(**{entry.name: getattr(self, entry.name) for entry in fields(Source)})
 
     @property
     def settings(self) -> dict[str, Stress]:
         """What is done to the training part, by slug."""
-        every = product(self.train_fraction, self.imbalance, self.label_noise)  # type: ignore[arg-type]
+        every = product(*(_numbers(name, getattr(self, name)) for name in STRESSES))
         stresses = [
             Stress(label_noise=share, noise=self.noise, imbalance=ratio, train_fraction=fraction)
             for fraction, ratio, share in every
@@ -250,6 +233,11 @@ class Plan:
         if len(found) < len(stresses):
             raise refusal("settings", "different in their first six digits", ", ".join(found))
         return found
+
+    @property
+    def seed_list(self) -> tuple[int, ...]:
+        """The seeds one by one, however they were given."""
+        return _seeds(self.seeds)
 
     @property
     def specs(self) -> tuple[CurriculumSpec, ...]:
@@ -313,14 +301,14 @@ class Plan:
         """List all judged runs, seed by seed, so that a killed comparison leaves complete pairs."""
         return [
             Cell(setting, spec.label, seed, slug=spec.slug)
-            for seed in self.seeds  # type: ignore[union-attr]
+            for seed in self.seed_list
             for setting in self.settings
             for spec in self.specs
         ]
 
     def trials(self) -> list[Cell]:
         """List the runs that tune: as many for plain training as for any other."""
-        first = self.seeds[0]  # type: ignore[index]
+        first = self.seed_list[0]
         return [
             Cell(setting, spec.label, first, trial=trial, slug=spec.slug)
             for trial in range(self.tune)
@@ -347,77 +335,6 @@ class Plan:
         generator = torch.Generator().manual_seed(trial)
         exponent = 2 * float(torch.rand((), generator=generator, dtype=torch.float64)) - 1
         return float(f"{self.learning_rate * 10**exponent:.3g}")
-
-    # ------------------------------------------------------------------ as a file
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return what the plan's file holds: plain values, None left out."""
-        plain: dict[str, Any] = {}
-        for entry in fields(self):
-            value = getattr(self, entry.name)
-            if isinstance(value, tuple):
-                value = list(value)
-            if value is not None:
-                plain[entry.name] = dict(value) if isinstance(value, Mapping) else value
-        return plain
-
-    def as_toml(self) -> str:
-        """Write the plan as a file that `gradatim compare` takes.
-
-        Example:
-            >>> print(Plan(curricula="spl", seeds=2).as_toml().splitlines()[0])
-            data = "digits"
-        """
-        plain = self.as_dict()
-        found = plain.pop("versions")
-        written = {k: json.dumps(value, ensure_ascii=False) for k, value in plain.items()}
-        lines = [f"{name} = {value}" for name, value in written.items()]
-        lines += ["", "[versions]", *(f'"{name}" = "{number}"' for name, number in found.items())]
-        return "\n".join(lines) + "\n"
-
-    @classmethod
-    def from_dict(cls, table: Mapping[str, Any]) -> Plan:
-        """Read what `as_dict` gave, or a user's TOML.
-
-        Args:
-            table: names and values; ``versions`` are looked up anew.
-
-        Raises:
-            ValueError: an unknown name, with the nearest one that is known.
-
-        Example:
-            >>> Plan.from_dict({"seed": 8})
-            Traceback (most recent call last):
-            ValueError: entry must be one of ... Got 'seed'. Did you mean 'seeds'?
-        """
-        known = [entry.name for entry in fields(cls)]
-        for name in table:
-            check_choice("entry", name, known)
-        values: dict[str, Any] = {
-            k: tuple(v) if isinstance(v, list) else v for k, v in table.items()
-        }
-        values.pop("versions", None)
-        return cls(**values)
-
-    def differences(self, other: Mapping[str, Any]) -> list[str]:
-        """Name what another plan, as a dict, does otherwise: "alpha = 0.01, not 0.05".
-
-        Args:
-            other: what `as_dict` gave.
-
-        Returns:
-            One phrase per entry that differs, other's value first; empty if none does.
-
-        Example:
-            >>> Plan(alpha=0.05).differences(Plan(alpha=0.01).as_dict())
-            ['alpha = 0.01, not 0.05']
-        """
-        mine = self.as_dict()
-        return [
-            f"{name} = {_shown(other.get(name))}, not {_shown(mine.get(name))}"
-            for name in dict.fromkeys([*mine, *other])
-            if other.get(name) != mine.get(name)
-        ]
 
     def with_values(self, **values: Any) -> Plan:
         """Copy the plan with other values."""
@@ -468,9 +385,3 @@ def _seeds(seeds: Any) -> tuple[int, ...]:
     if len(found) < 2:
         raise refusal("seeds", "at least 2", len(found))
     return found
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return " ".join(f"{name} {entry}" for name, entry in value.items())
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -15,6 +15,7 @@ import numpy as np
 from gradatim.compare.efficiency import COSTS, area_under_curve, to_reach
 from gradatim.compare.extras import needs_extra
 from gradatim.compare.files import replace_file
+from gradatim.compare.folds import trainings
 from gradatim.compare.report_charts import Series, line_chart, merge_equal, style_of, ticks
 from gradatim.compare.report_tables import facts, score_tables, seen, task_facts
 from gradatim.compare.report_words import Numbers, headline, interval_of, joined, sentence
@@ -370,7 +371,7 @@ def _sizes(
     done: Sequence[Mapping[str, Any]],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Average subset sizes over runs, at every step at which one of them begins an epoch."""
-    done = [run for run in done if run.get("epochs")]
+    done = [each for run in done for each in trainings(run) if each.get("epochs")]
     if not done:
         return None
     starts = [[epoch["first_step"] for epoch in run["epochs"]] for run in done]

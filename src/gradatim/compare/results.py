@@ -16,8 +16,10 @@ from gradatim.compare.cells import ARRAYS
 from gradatim.compare.curricula import BASELINE
 from gradatim.compare.efficiency import area_under_curve, to_reach
 from gradatim.compare.files import as_json, replace_file
+from gradatim.compare.folds import trainings
 from gradatim.compare.intervals import bootstrap_interval
 from gradatim.compare.plan import Cell, Plan
+from gradatim.compare.plan_file import as_table
 from gradatim.compare.power import smallest_sign_flip_p
 from gradatim.compare.statistics import McNemarTest, mcnemar
 from gradatim.compare.verdicts import Comparison, judge
@@ -131,11 +133,11 @@ def _judged(
             [sign * runs[seed]["scores"][plan.metric] for seed in seeds],
             [sign * baseline[seed]["scores"][plan.metric] for seed in seeds],
         )
-        items = [_item_gains(runs[seed], baseline[seed], sign) for seed in seeds]
-        several = all(each is not None and len(each) > 1 for each in items)
-        if several and all(runs[seed].get("shared_test") for seed in seeds):
+        found = (_item_gains(runs[seed], baseline[seed], sign) for seed in seeds)
+        items = [each for each in found if each is not None and len(each) > 1]
+        if len(items) == len(seeds) and all(runs[seed].get("shared_test") for seed in seeds):
             # Every seed is judged on the same items, whose choice is chance as well.
-            intervals[name] = bootstrap_interval(np.stack(items), shared_items=True).interval  # type: ignore[arg-type]
+            intervals[name] = bootstrap_interval(np.stack(items), shared_items=True).interval
     return judge(
         pairs,
         alpha=plan.alpha,
@@ -238,7 +240,7 @@ def write_results(
     content: dict[str, Any] = {
         "command": command,
         "versions": dict(plan.versions),
-        "plan": {name: value for name, value in plan.as_dict().items() if name != "versions"},
+        "plan": {name: value for name, value in as_table(plan).items() if name != "versions"},
         "settings": {slug: stress.title for slug, stress in plan.settings.items()},
         "metric": {
             "name": metric.name,
@@ -249,7 +251,7 @@ def write_results(
         },
         "task": dict(facts or {}),
         "baseline": BASELINE,
-        "smallest_sign_flip_p": smallest_sign_flip_p(len(plan.seeds)),  # type: ignore[arg-type]
+        "smallest_sign_flip_p": smallest_sign_flip_p(len(plan.seed_list)),
         "statistics": {
             setting: {metric.name: {row.curriculum: asdict(row) for row in rows}}
             for setting, rows in summary.items()
@@ -282,6 +284,8 @@ def _csv(plan: Plan, cells: Cells) -> str:
         row: list[Any] = [cell.setting, cell.curriculum, cell.seed]
         row += [result["scores"][name] for name in metrics]
         row += [result[name] for name in columns]
-        row += [len(result["epochs"]), *(result["samples"][kind] for kind in kinds)]
+        epochs = [len(each["epochs"]) for each in trainings(result)]
+        row += [epochs[0] if len(set(epochs)) == 1 else float(np.mean(epochs))]
+        row += [*(result["samples"][kind] for kind in kinds)]
         writer.writerow([*row, *(result["seconds"].get(name, 0) for name in sections)])
     return text.getvalue()

@@ -10,16 +10,20 @@ import tomllib
 import traceback
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 
-from gradatim.compare.cells import ARRAYS, run_cell
+from gradatim.compare.cells import FOLD_ARRAYS, run_cell
+from gradatim.compare.data import load
 from gradatim.compare.extras import needs_extra
-from gradatim.compare.files import as_json, remove_partial_files, replace_file
+from gradatim.compare.files import as_json, partial_files, remove_partial_files, replace_file
+from gradatim.compare.folds import fold_count, pooled
+from gradatim.compare.lock import LOCK
 from gradatim.compare.plan import Cell, Plan
+from gradatim.compare.plan_file import as_toml, differences
 from gradatim.validation import check_choice, check_count, refusal
 
 __all__ = [
@@ -27,6 +31,7 @@ __all__ = [
     "Failure",
     "check_backend",
     "finished_cells",
+    "holds_other_files",
     "open_folder",
     "run_cells",
     "tuned_rates",
@@ -42,7 +47,7 @@ class Failure:
     """A cell that raised.
 
     Attributes:
-        cell: which one.
+        cell: which one; with folds, at which of them.
         reason: the exception in one line; the traceback lies in the cell's ``error.txt``.
 
     Example:
@@ -108,16 +113,35 @@ def open_folder(plan: Plan, out: Path) -> None:
         remove_partial_files(out)
     if path.exists():
         try:
-            differences = plan.differences(tomllib.loads(path.read_text(encoding="utf-8")))
+            found = differences(plan, tomllib.loads(path.read_text(encoding="utf-8")))
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise refusal("out", rule, f"{out}, whose {PLAN} cannot be read: {error}") from error
-        if differences:
-            got = f"{out}, which has {'; '.join(differences)}"
+        if found:
+            got = f"{out}, which has {'; '.join(found)}"
             raise refusal("out", rule, got, "Choose another --out, or repeat that plan.")
-    elif out.exists() and any(out.iterdir()):
+    elif holds_other_files(out):
         raise refusal("out", rule, f"{out}, which holds other files")
     else:
-        replace_file(path, plan.as_toml())
+        replace_file(path, as_toml(plan))
+
+
+def holds_other_files(out: Path) -> bool:
+    """Tell whether a folder, or file, is that of something else than a comparison.
+
+    Args:
+        out: a folder that may be missing.
+
+    Returns:
+        False for one that is missing, empty, or has a plan.
+
+    Example:
+        >>> holds_other_files(Path("a folder that is missing"))
+        False
+    """
+    if not out.is_dir():
+        return out.exists()
+    ours = (LOCK, *(path.name for path in partial_files(out)))
+    return not (out / PLAN).exists() and any(entry.name not in ours for entry in out.iterdir())
 
 
 def finished_cells(plan: Plan, out: Path, *, trials: bool = False) -> dict[Cell, dict[str, Any]]:
@@ -186,8 +210,9 @@ def tuned_rates(plan: Plan, out: Path) -> dict[tuple[str, str], float]:
             best[key] = (score, result["learning_rate"])
     rates = {key: rate for key, (_, rate) in best.items()}
     if rates:
-        for cell, result in finished_cells(plan, out).items():
-            rates[cell.setting, cell.curriculum] = result["learning_rate"]
+        for cell in plan.cells():
+            for path in (out / cell.folder).rglob(RESULT):  # of the run, and of its folds
+                rates[cell.setting, cell.curriculum] = _read(path)["learning_rate"]
     return rates
 
 
@@ -312,24 +337,39 @@ def _run_and_keep(
     plan: Plan, cell: Cell, out: Path, learning_rate: float | None, loggers: Sequence[str]
 ) -> Failure | None:
     """Run one cell and write its result, or its error: never half of either."""
-    folder = out / cell.folder
+    folder, at = out / cell.folder, cell
+    options = {"learning_rate": learning_rate, "loggers": loggers, "log_folder": str(out)}
     try:
-        result = run_cell(
-            plan, cell, learning_rate=learning_rate, loggers=loggers, log_folder=str(out)
-        )
-        arrays = {name: result.pop(name) for name in ARRAYS if result.get(name) is not None}
-        if arrays:
-            packed = io.BytesIO()
-            np.savez_compressed(packed, **arrays)
-            replace_file(folder / PREDICTIONS, packed.getvalue())
-        # Last, since a cell with a result is finished.
-        replace_file(folder / RESULT, as_json(result, depth=1) + "\n")
+        if plan.folds is None:
+            result = run_cell(plan, cell, **options)
+        else:
+            parts = []
+            for fold in range(1, (fold_count(plan) or 0) + 1):
+                at = replace(cell, fold=fold)
+                path = out / at.folder / RESULT
+                if not path.exists():
+                    _keep(run_cell(plan, at, **options), out / at.folder)
+                parts.append(_read(path))
+            at = cell
+            task = load(plan.source)
+            result = pooled(plan, parts, kind=task.kind, names=task.label_names)
+        _keep(result, folder)
     except Exception as error:
         reason = f"{type(error).__name__}: {error}".splitlines()[0]
         try:
             replace_file(folder / ERROR, traceback.format_exc())
         except OSError:
             reason += f" (and {folder / ERROR} could not be written)"
-        return Failure(cell, reason)
+        return Failure(at, reason)
     (folder / ERROR).unlink(missing_ok=True)
     return None
+
+
+def _keep(result: dict[str, Any], folder: Path) -> None:
+    """Write a result: its arrays first, since a cell with a result is finished."""
+    arrays = {name: result.pop(name) for name in FOLD_ARRAYS if result.get(name) is not None}
+    if arrays:
+        packed = io.BytesIO()
+        np.savez_compressed(packed, **arrays)
+        replace_file(folder / PREDICTIONS, packed.getvalue())
+    replace_file(folder / RESULT, as_json(result, depth=1) + "\n")

@@ -37,7 +37,8 @@ def parse_curricula(text: str) -> tuple[CurriculumSpec, ...]:
 
     Bare words are strings, as is what stands in quotes; ``True``, ``False`` and ``None`` are what
     they are in Python; lists stand in brackets or parentheses. ``label=`` names the curriculum in
-    tables. Commas inside parentheses, brackets and quotes separate no curricula.
+    tables. ``+`` joins methods in one curriculum. Commas inside parentheses, brackets and quotes
+    separate no curricula.
 
     Args:
         text: such as ``"uniform,spl(form=linear),my.module:Class(alpha=.1)"``.
@@ -115,7 +116,7 @@ def parse_call(text: str) -> Call:
         (('epochs', 5),)
     """
     first, *others = parse_curricula(text)
-    if others:
+    if others or first.also:
         raise refusal("curricula", "a single name where one is meant", repr(text))
     return Call(first.name, first.parameters)
 
@@ -168,13 +169,25 @@ class _Reader:
             rest = tuple(pair for pair in parameters if pair[0] != "label")
             if not isinstance(label, str):
                 self._fail("the label is no string; put it in quotes", start)
-            found.append(CurriculumSpec(name, rest, label=label))
-            self._skip()
+            also = self._also()
+            found.append(CurriculumSpec(name, rest, also=also, label=label))
             if self.at == len(self.text):
                 return found
             if not self._next(","):
                 sign = self.text[self.at]
                 self._fail(f"{sign!r} closes nothing" if sign in ")]" else "a comma is missing")
+
+    def _also(self) -> tuple[Call, ...]:
+        """Read the methods that follow, each after a ``+``."""
+        found = []
+        while self._next("+"):
+            self._skip()
+            name = self._name()
+            parameters = self._parameters(start=self.at - 1) if self._next("(") else []
+            if "label" in dict(parameters):
+                self._fail("the label stands with the first method")
+            found.append(Call(name, tuple(parameters)))
+        return tuple(found)
 
     def _parameters(self, start: int) -> list[tuple[str, Value]]:
         """Read what stands after an opening parenthesis, and the closing one."""

@@ -65,12 +65,15 @@ def show_plan(plan: Plan, screen: Console, *, finished: int) -> None:
         steps for everybody.
         4 seeds: the sign-flip test cannot go below p = .125, and Holm multiplies by up to 6. ...
     """
-    total, seeds = len(plan.cells()) + len(plan.trials()), len(plan.seeds)  # type: ignore[arg-type]
+    total, seeds = len(plan.cells()) + len(plan.trials()), len(plan.seed_list)
     counts = f"{len(plan.specs)} curricula, {len(plan.settings)} settings, {seeds} seeds"
     if len(plan.settings) == 1:
         counts = counts.replace("settings", "setting")
     there = f", {finished} of them finished before" if finished else ""
     tuning = f" ({len(plan.trials())} of them tune)" if plan.tune else ""
+    folds = "" if plan.folds is None else f", on each of {plan.folds} folds"
+    if isinstance(plan.folds, str):
+        folds = f", on each fold of {plan.folds!r}"
     spent = f"{plan.epochs} epochs' worth of {plan.budget}"
     if plan.epochs == 1:
         spent = spent.replace("epochs'", "epoch's")
@@ -79,7 +82,7 @@ def show_plan(plan: Plan, screen: Console, *, finished: int) -> None:
     elif plan.budget == "epochs":
         spent = f"{plan.epochs} epochs of its own"
     screen.print(
-        f"{plan.data}: {counts}: {total} runs{tuning}{there}. "
+        f"{plan.data}: {counts}: {total} runs{tuning}{there}{folds}. "
         f"Judged by {plan.score.title}; {spent} for everybody.",
         markup=False,
     )
@@ -231,13 +234,14 @@ def show_results(plan: Plan, summary: Mapping[str, Sequence[Row]], screen: Conso
                     row.curriculum, unit=metric.unit, scale=metric.scale
                 )
                 screen.print(sentence, markup=False)
-    family, seeds = len(plan.specs) - 1, len(plan.seeds)  # type: ignore[arg-type]
+    family, seeds = len(plan.specs) - 1, len(plan.seed_list)
     unit = "in percent" if metric.scale == 100 else "as it is"
     margin = f"{metric.scale * plan.margin:.3g} {'point' if metric.scale == 100 else ''}".strip()
     compared = [row.comparison for rows in summary.values() for row in rows if row.comparison]
     fixed = ""
     if any(found.item_interval is not None for found in compared):
         fixed = " Intervals resample seeds and test items together."
+    opened = "the test set opened" if plan.folds is None else "each fold predicted"
     screen.print()
     screen.print(
         f"Test {metric.title} {unit}, mean ± standard deviation over {seeds} seeds; gain over "
@@ -245,8 +249,9 @@ def show_results(plan: Plan, summary: Mapping[str, Sequence[Row]], screen: Conso
         "t-test; sign-flip test; t-test after Holm over the "
         f"{family} curricula of a table, on which the verdict rests (level {plan.alpha:g}). "
         f"Equivalent: two one-sided tests against {margin}. A plan can show what it finds four "
-        "times in five. The checkpoint was chosen on validation data and the test set opened once "
-        "per run. Samples per run: forward (with surveys) / backward.",
+        "times in five. The checkpoint was chosen on validation data and "
+        f"{opened} once per run. Samples per {'fold' if plan.folds else 'run'}: forward (with "
+        "surveys) / backward.",
         style="dim",
         markup=False,
     )

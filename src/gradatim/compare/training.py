@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -166,7 +166,7 @@ def predict(
 def train(
     fabric: Fabric,
     model: nn.Module,
-    method: gr.Method,
+    method: gr.Method | Sequence[gr.Method],
     training: Samples,
     validation: Samples,
     settings: Training,
@@ -185,8 +185,9 @@ def train(
 
     Args:
         fabric: places the model and takes the backward pass.
-        model: changed in place; ends at the checkpoint.
-        method: what decides the epochs; new, since it keeps state.
+        model: changed in place; ends at the checkpoint, with what methods did to its outputs there
+            (`Method.shapes_model`).
+        method: what decides, one or several that work together; new, since they keep state.
         training: what it decides about.
         validation: judges checkpoints; the method never sees it.
         settings: budget and hyperparameters.
@@ -228,7 +229,7 @@ class _Run:
         self,
         fabric: Fabric,
         model: nn.Module,
-        method: gr.Method,
+        method: gr.Method | Sequence[gr.Method],
         training: Samples,
         validation: Samples,
         settings: Training,
@@ -242,7 +243,9 @@ class _Run:
         self.report: Callable[[dict[str, float], int], None] | None = None
         self.prepared = 0.0
         optimizer = settings.make_optimizer(model)
-        self.curriculum = gr.Curriculum(method, seed=seed, criterion=objective.errors)
+        methods = (method,) if isinstance(method, gr.Method) else tuple(method)
+        self.curriculum = gr.Curriculum(*methods, seed=seed, criterion=objective.errors)
+        self.shaping = [each for each in methods if each.shapes_model]
         if settings.batch_size % fabric.world_size:
             rule = f"a multiple of the {fabric.world_size} devices"
             raise refusal("batch_size", rule, settings.batch_size)
@@ -259,6 +262,7 @@ class _Run:
         self.marks = self.waited = self.decays = 0
         self.best: tuple[float, float] | None = None
         self.weights: dict[str, Any] = {}
+        self.shapes: list[dict[str, Any]] = []  # states of the shaping methods at the checkpoint
         self.scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda _: self.rate_factor())
 
     def rate_factor(self) -> float:
@@ -283,8 +287,12 @@ class _Run:
         ended = False
         while not ended:
             ended = self.epoch()
-        self.curriculum.detach()
         self.bare.load_state_dict(self.weights)
+        if self.shaping:  # they stay attached: the checkpoint was chosen for what it is with them
+            for each, state in zip(self.shaping, self.shapes, strict=True):
+                each.load_state_dict(state)
+        else:
+            self.curriculum.detach()
         self.done.steps = self.spent.steps
         self.done.seconds = {name: round(s, 4) for name, s in self.watch.read().items()}
         return self.done
@@ -370,6 +378,7 @@ class _Run:
         if self.best is None or (score, -loss) > self.best:
             self.best, self.done.checkpoint_step = (score, -loss), self.spent.steps
             self.weights = copy.deepcopy(self.bare.state_dict())
+            self.shapes = [copy.deepcopy(each.state_dict()) for each in self.shaping]
             self.waited = 0
         if self.report is not None:
             rate = float(self.optimizer.param_groups[0]["lr"])

@@ -1,9 +1,10 @@
-"""The figures of the DIHCL and DoCL papers, from recordings of one's own runs.
+"""The figures of the DIHCL, DoCL and LeRaC papers, from recordings of one's own runs.
 
 `gradatim.analysis` has what they show as arrays; the command is `gradatim figure`.
 """
 
 from gradatim.figures.catalogue import FIGURES, draw
+from gradatim.figures.layers import activation_maps
 from gradatim.figures.panels import save
 
-__all__ = ["FIGURES", "draw", "save"]
+__all__ = ["FIGURES", "activation_maps", "draw", "save"]

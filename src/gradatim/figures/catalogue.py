@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradatim.analysis.recording import Recording
-from gradatim.figures import drawings
+from gradatim.figures import drawings, layers
 from gradatim.figures.request import Request
 from gradatim.validation import check_choice, refusal
 
@@ -65,6 +65,12 @@ FIGURES: dict[str, Kind] = {
         drawings.noisy_labels,
     ),
     "forgetting": Kind("how often samples were forgotten", 1, drawings.forgetting, ()),
+    "lerac-entropy": Kind(
+        "activation entropy of the first and last convolution in two runs",
+        2,
+        layers.lerac_entropy,
+        (),
+    ),
 }
 
 

@@ -1,9 +1,11 @@
 """The papers' curricula, assembled from parts: one file each, no engine code."""
 
+from gradatim.methods.cbs import CBS
 from gradatim.methods.dihcl import DIHCL
 from gradatim.methods.docl import DoCL
 from gradatim.methods.docl_baselines import DoCLBaseline
 from gradatim.methods.dynamics import Dynamics
+from gradatim.methods.lerac import LeRaC
 from gradatim.methods.loss_shaping import Focal, SuperLoss
 from gradatim.methods.mcl import MCL
 from gradatim.methods.predefined import PacedRandom, Predefined
@@ -13,6 +15,7 @@ from gradatim.methods.spld import SPLD
 from gradatim.methods.uniform import Uniform
 
 __all__ = [
+    "CBS",
     "DIHCL",
     "MCL",
     "SPCL",
@@ -22,6 +25,7 @@ __all__ = [
     "DoCLBaseline",
     "Dynamics",
     "Focal",
+    "LeRaC",
     "PacedRandom",
     "Predefined",
     "SuperLoss",

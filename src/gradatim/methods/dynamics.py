@@ -178,4 +178,4 @@ class Dynamics(Method):
 
 def check_kind(hardness: str) -> Kind:
     """Refuse a hardness that does not exist."""
-    return check_choice("hardness", hardness, ("loss", "loss_change", "flip"))  # type: ignore[return-value]
+    return check_choice("hardness", hardness, ("loss", "loss_change", "flip"))

@@ -129,8 +129,9 @@ class Predefined(Method):
 
     def _window(self, epoch: int) -> tuple[float, float]:
         """The visible ranks in ``epoch``, as fractions (low, high]."""
-        if hasattr(self.pace, "window"):
-            return self.pace.window(epoch)  # type: ignore[attr-defined]
+        window = getattr(self.pace, "window", None)
+        if window is not None:
+            return window(epoch)
         high = self._fraction(epoch)
         if self.width is None or self.mode != "window" or high >= 1:
             return 0.0, high

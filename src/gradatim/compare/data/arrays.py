@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -42,7 +43,7 @@ def read_arrays(path: Path, source: Source) -> Arrays:
 
     Args:
         path: the file. Arrays of Python objects are refused: reading them would run code.
-        source: says whether arrays are spectrograms.
+        source: says whether arrays are spectrograms, and which array holds folds.
 
     Returns:
         Inputs of all parts, and their labels as columns "y" or "y[0]", "y[1]", ...
@@ -59,7 +60,8 @@ def read_arrays(path: Path, source: Source) -> Arrays:
     """
     with needs_extra("gradatim compare"):
         import pandas as pd
-    pairs = _pairs(_read(path))
+    arrays = _read(path)
+    pairs = _pairs(arrays)
     for part, (x, y) in pairs.items():
         if x.shape[1:] != pairs["training"][0].shape[1:] or x.dtype != pairs["training"][0].dtype:
             got = f"{x.shape[1:]} {x.dtype} in the {part} part"
@@ -77,6 +79,10 @@ def read_arrays(path: Path, source: Source) -> Arrays:
     columns = {"y": y} if y.ndim == 1 else {f"y[{i}]": y[:, i] for i in range(y.shape[1])}
     sizes = {part: len(pair[0]) for part, pair in pairs.items()}
     rows = Rows(pd.DataFrame(columns), sizes, label=tuple(columns))
+    if isinstance(source.folds, str):
+        # Other parts are in no fold; what stands there is never read.
+        given = _folds(arrays, source.folds, size=sizes["training"])
+        rows.frame[source.folds] = np.resize(given, len(x))
     return Arrays(rows, *_inputs(x, rows, source))
 
 
@@ -89,6 +95,18 @@ def _read(path: Path) -> dict[str, np.ndarray]:
         got = f"arrays of Python objects in {path.name}" if objects else repr(path.name)
         cause = "Save plain numbers: x.astype(np.float32)." if objects else ""
         raise refusal("data", "a readable .npz file of plain arrays", got, cause) from error
+
+
+def _folds(arrays: dict[str, np.ndarray], name: str, *, size: int) -> np.ndarray:
+    if name not in arrays:
+        near = difflib.get_close_matches(name, arrays, n=1, cutoff=0.5)
+        cause = f"Did you mean {near[0]!r}?" if near else ""
+        known = ", ".join(map(repr, sorted(arrays)))
+        raise refusal("folds", f"an array of the file: {known}", repr(name), cause)
+    if arrays[name].shape != (size,):
+        got = f"{name!r} of shape {arrays[name].shape}"
+        raise refusal("folds", f"an array of shape ({size},), one fold per sample", got)
+    return arrays[name]
 
 
 def _pairs(arrays: dict[str, np.ndarray]) -> dict[str, tuple[np.ndarray, np.ndarray]]:

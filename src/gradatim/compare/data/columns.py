@@ -98,6 +98,8 @@ def roles(rows: Rows, source: Source) -> Roles:
     """
     guesses: dict[str, Any] = {}
     labels = _labels(rows, source, guesses)
+    if source.folds in labels:
+        raise refusal("folds", "no label column", repr(source.folds))
     named = {"text": "text", "image": "image", "audio": "spectrogram"}
     for parameter, modality in named.items():
         column = getattr(source, parameter)
@@ -112,7 +114,7 @@ def roles(rows: Rows, source: Source) -> Roles:
     if rows.media and rows.media[0] not in labels:
         column, kind = rows.media
         return Roles("image" if kind == "image" else "spectrogram", (column,), labels, guesses)
-    return _guess(rows, labels, guesses)
+    return _guess(rows, labels, guesses, apart=source.folds)
 
 
 def _apart(inputs: list[str], labels: tuple[str, ...]) -> tuple[str, ...]:
@@ -128,7 +130,7 @@ def _labels(rows: Rows, source: Source, guesses: dict[str, Any]) -> tuple[str, .
     if rows.label:
         return rows.label
     inputs = {*(source.features or ()), source.text, source.text_pair, source.image, source.audio}
-    columns = [c for c in rows.frame.columns if c not in inputs]
+    columns = [c for c in rows.frame.columns if c not in inputs and c != source.folds]
     if not columns:
         raise refusal("label", "a column beside the inputs", "none")
     by_name = {column.lower(): column for column in reversed(columns)}
@@ -139,10 +141,12 @@ def _labels(rows: Rows, source: Source, guesses: dict[str, Any]) -> tuple[str, .
     return (label,)
 
 
-def _guess(rows: Rows, labels: tuple[str, ...], guesses: dict[str, Any]) -> Roles:
+def _guess(
+    rows: Rows, labels: tuple[str, ...], guesses: dict[str, Any], *, apart: int | str | None
+) -> Roles:
     frame, training = rows.frame, rows.parts()["training"]
     table, long, unused = [], [], {}
-    for column in (c for c in frame.columns if c not in labels):
+    for column in (c for c in frame.columns if c not in labels and c != apart):
         values, kind = frame[column], kind_of(frame[column])
         if kind == "bytes" or (kind == "string" and _are_paths(values)):
             first = values.dropna().iloc[0]

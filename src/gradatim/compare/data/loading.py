@@ -40,6 +40,9 @@ class Loaded:
         label_names: of the classes, labels or targets.
         parts: positions of the parts that the source itself gives, "training" among them.
         facts: what was read and what was guessed, of plain values.
+        folds: int64 (N,), places in ``fold_names``, -1 outside the training part; None where no
+            column names folds.
+        fold_names: values of that column.
 
     Example:
         >>> loaded = load(Source("iris"))
@@ -55,6 +58,8 @@ class Loaded:
     label_names: tuple[str, ...]
     parts: dict[str, np.ndarray]
     facts: dict[str, Any]
+    folds: np.ndarray | None = None
+    fold_names: tuple[str, ...] = ()
 
 
 @functools.lru_cache(maxsize=2)
@@ -101,6 +106,9 @@ def load(source: Source) -> Loaded:
 def _loaded(
     source: Source, rows: Rows, targets: Targets, modality: str, inputs: Any, notes: dict[str, Any]
 ) -> Loaded:
+    if source.folds is not None and "test" in rows.sizes:
+        got = "a test part in the data"
+        raise refusal("folds", "left out for data with a test part of their own", got)
     facts = {
         "kind": targets.kind,
         "modality": modality,
@@ -110,8 +118,20 @@ def _loaded(
         **notes,
     }
     names = targets.names
+    folds, fold_names = None, ()
+    if isinstance(source.folds, str):
+        folds, fold_names = rows.folds(source.folds)
     return Loaded(
-        source, targets.kind, modality, inputs, targets.values, names, rows.parts(), facts
+        source,
+        targets.kind,
+        modality,
+        inputs,
+        targets.values,
+        names,
+        rows.parts(),
+        facts,
+        folds,
+        fold_names,
     )
 
 

@@ -84,6 +84,35 @@ class Rows:
                 shown.append(f"{noun} {', '.join(map(str, rows[:10]))}{more}{of}")
         return " and ".join(shown) + " (counted from 0, header apart)"
 
+    def folds(self, column: str) -> tuple[np.ndarray, tuple[str, ...]]:
+        """Read which fold each sample is in.
+
+        Args:
+            column: its name.
+
+        Returns:
+            int64 (N,), places in the names; -1 outside the training part. And the names, sorted.
+        """
+        self.check_column("folds", column)
+        training = self.parts()["training"]
+        values = self.frame[column].iloc[training]
+        gaps = np.zeros(len(self.frame), bool)
+        gaps[training] = values.isna().to_numpy()
+        if gaps.any():
+            raise refusal(
+                f"folds {column!r}", "present in every row", f"none in {self.where(gaps)}"
+            )
+        if any(isinstance(cell, list | dict | np.ndarray) for cell in values):
+            raise refusal(f"folds {column!r}", "numbers or strings", "lists")
+        names = sorted(values.unique().tolist(), key=lambda name: (str(type(name)), name))
+        if not 1 < len(names) < len(values):
+            got = f"{len(names)} in column {column!r} of {len(values)} samples"
+            rule = "two or more values that several samples share"
+            raise refusal("folds", rule, got)
+        found = np.full(len(self.frame), -1, np.int64)
+        found[training] = values.map({name: place for place, name in enumerate(names)}).to_numpy()
+        return found, tuple(map(str, names))
+
     def check_present(self, name: str, column: str) -> None:
         """Refuse missing cells."""
         missing = self.frame[column].isna().to_numpy()

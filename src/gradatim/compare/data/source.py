@@ -45,7 +45,10 @@ class Source:
             stay as they are.
         max_tokens: tokens kept of a text.
         vocabulary: token ids at most, those for padding and unknown words included.
-        limit: samples used at most, drawn by the seed; None uses all.
+        limit: samples used at most, drawn by the seed (with folds, the same for all seeds); None
+            uses all.
+        folds: how many to draw for cross-validation, or the column (for .npz, the array) that says
+            which fold each sample is in; None tests on one part.
 
     Raises:
         TypeError: a parameter is of the wrong kind.
@@ -75,6 +78,7 @@ class Source:
     max_tokens: int = 64
     vocabulary: int = 20_000
     limit: int | None = None
+    folds: int | str | None = None
 
     def __post_init__(self) -> None:
         """Check every value by name."""
@@ -90,6 +94,7 @@ class Source:
         check_count("vocabulary", self.vocabulary, at_least=4)
         if self.limit is not None:
             check_count("limit", self.limit, at_least=10)
+        self._check_folds()
         self._check_together()
 
     def _set(self, name: str, value: object) -> None:
@@ -130,6 +135,20 @@ class Source:
             raise refusal("split", rule, tuple(self.split))
         self._set("split", shares)
 
+    def _check_folds(self) -> None:
+        if self.folds is None:
+            return
+        if isinstance(self.folds, bool) or not isinstance(self.folds, int | str):
+            rule = "a number of folds or the name of a column"
+            raise TypeError(str(refusal("folds", rule, repr(self.folds))))
+        if isinstance(self.folds, int):
+            check_count("folds", self.folds, at_least=2)
+        else:
+            self._check_name("folds")
+        if self.test is not None:
+            cause = "Each fold is tested in its turn; a test part would be one more."
+            raise refusal("folds", "left out where test is given", repr(self.folds), cause)
+
     def _check_together(self) -> None:
         inputs = [name for name in ("features", "text", "image", "audio") if getattr(self, name)]
         if len(inputs) > 1:
@@ -143,6 +162,8 @@ class Source:
         both = [name for name in self.label or () if name in used]
         if both and not self.data.endswith(".npz"):
             raise refusal("label", "no input column", repr(both[0]), "It would be its own answer.")
+        if self.folds is not None and self.folds in [*used, *(self.label or ())]:
+            raise refusal("folds", "no input or label column", repr(self.folds))
         if self.label_separator and self.label and len(self.label) > 1:
             raise refusal("label", "one column where label_separator is given", self.label)
         if self.label_separator and self.task not in (None, "multilabel"):

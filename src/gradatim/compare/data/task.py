@@ -11,8 +11,7 @@ import torch
 from torch.utils.data import Dataset
 
 from gradatim.compare.data.loading import Loaded
-from gradatim.compare.data.rows import PARTS
-from gradatim.compare.data.splits import apportion, cut, draw_stratified, strata
+from gradatim.compare.data.parts import fold_facts, parts_of
 from gradatim.compare.data.stress import Stress
 from gradatim.compare.data.tables import Table
 from gradatim.compare.data.texts import Texts
@@ -74,6 +73,7 @@ class Task:
         tokens: number of token ids, or None where there are no texts of our own encoding.
         texts: training texts, or None.
         facts: sizes, class counts, guesses and the stress, of plain values.
+        positions: of each part's samples in the data set as it was read, int64, by part.
 
     Example:
         >>> from gradatim.compare.data import digits
@@ -93,6 +93,7 @@ class Task:
     tokens: int | None = None
     texts: tuple[str, ...] | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+    positions: dict[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def classes(self) -> int:
@@ -106,7 +107,12 @@ class Task:
 
 
 def make_task(
-    loaded: Loaded, stress: Stress, *, seed: int, encode_texts: EncodeTexts | None = None
+    loaded: Loaded,
+    stress: Stress,
+    *,
+    seed: int,
+    fold: int | None = None,
+    encode_texts: EncodeTexts | None = None,
 ) -> Task:
     """Split a data set for a seed and put its training part under a stress.
 
@@ -118,6 +124,7 @@ def make_task(
         loaded: from `load`.
         stress: what is done to the training part.
         seed: at least 0; of the split and of the stress. The same seed gives the same task.
+        fold: which one tests, from 1, where the source has folds.
         encode_texts: turns texts and second texts (or None) into int64 (N, L), in place of words
             by frequency; as a pretrained model's tokenizer does.
 
@@ -135,7 +142,7 @@ def make_task(
     """
     check_count("seed", seed)
     stress.check(loaded.kind)
-    parts = _split(loaded, seed)
+    parts = parts_of(loaded, seed=seed, fold=fold)
     known = parts["training"]
     kept = known[stress.keep(loaded.kind, loaded.targets[known], seed=seed)]
     parts["training"] = kept
@@ -148,6 +155,9 @@ def make_task(
     facts = dict(loaded.facts)
     facts["sizes"] = {part: len(at) for part, at in parts.items()}
     facts["drawn_parts"] = [part for part in parts if part not in loaded.parts]
+    if fold is not None:
+        facts["drawn_parts"].remove("test")  # all folds together are the same for every seed
+        facts |= {"folds": fold_facts(loaded), "fold": fold}
     if loaded.kind != "regression":
         given = labels["training"]
         counts = given.sum(0) if given.ndim == 2 else torch.bincount(given, minlength=outputs)
@@ -167,56 +177,8 @@ def make_task(
         tokens=tokens,
         texts=texts,
         facts=facts,
+        positions=parts,
     )
-
-
-def _groups(loaded: Loaded, positions: np.ndarray) -> np.ndarray:
-    """Number the groups whose shares the parts keep, for all samples; one group is no group."""
-    if loaded.kind == "classification":
-        return loaded.targets
-    groups = np.zeros(len(loaded.targets), np.int64)
-    bins = strata(loaded.targets[positions]) if loaded.kind == "regression" else None
-    if bins is not None:
-        groups[positions] = bins
-    return groups
-
-
-def _split(loaded: Loaded, seed: int) -> dict[str, np.ndarray]:
-    parts = _limited(loaded, seed)
-    shares: dict[str, float] = dict(zip(PARTS, loaded.source.split, strict=True))
-    training, rest = parts["training"], [part for part in shares if part not in parts]
-    if rest:
-        wanted = shares["training"] + sum(shares[part] for part in rest)
-        share = round(shares["training"] / wanted, 9)  # 0.6 / 0.8 is three quarters
-        groups = _groups(loaded, training)
-        known = groups[training]
-        training, held_out = cut(training, known, share, seed=seed, at_least=1)
-        parts["training"] = training
-        if len(rest) == 2:
-            half = round(shares["validation"] / (shares["validation"] + shares["test"]), 9)
-            drawn = cut(held_out, groups[held_out], half, seed=seed)
-            parts["validation"], parts["test"] = drawn
-        else:
-            parts[rest[0]] = held_out
-    return {part: parts[part] for part in shares}
-
-
-def _limited(loaded: Loaded, seed: int) -> dict[str, np.ndarray]:
-    parts, limit = dict(loaded.parts), loaded.source.limit
-    total = sum(map(len, parts.values()))
-    if limit is None or limit >= total:
-        return parts
-    sizes = apportion(np.array([len(at) for at in parts.values()]), limit)
-    for (part, positions), size in zip(parts.items(), sizes, strict=True):
-        # A given test part stays one and the same for all seeds.
-        generator = np.random.default_rng([4] if part == "test" else [seed, 4])
-        groups = np.zeros(len(positions), np.int64)
-        if loaded.kind == "classification":
-            groups = loaded.targets[positions]
-        least = 2 if part == "training" else 0
-        counts = apportion(np.bincount(groups), int(size), at_least=least)
-        parts[part] = positions[draw_stratified(groups, counts, generator=generator)]
-    return parts
 
 
 def _features(

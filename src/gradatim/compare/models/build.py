@@ -9,14 +9,13 @@ import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import nn
 
 from gradatim.compare.loading import load
 from gradatim.compare.models.networks import ConvNet, TextNet, perceptron
 from gradatim.compare.models.pretrained import Tokenizer, pretrained
-from gradatim.undisturbed import RandomStates
+from gradatim.undisturbed import RandomStates, seed_numpy
 from gradatim.validation import check_choice, check_count, refusal
 
 __all__ = ["DEFAULT", "build_model", "seeded", "tokenizer_for"]
@@ -48,7 +47,7 @@ def seeded(seed: int) -> Iterator[None]:
     states = RandomStates()
     try:
         random.seed(seed)
-        np.random.seed(seed % 2**32)  # noqa: NPY002 - a user's model may draw from it
+        seed_numpy(seed)  # a user's model may draw from it
         torch.default_generator.manual_seed(seed)
         if torch.cuda.is_available() and torch.cuda.is_initialized():
             torch.cuda.manual_seed_all(seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from collections.abc import Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -131,7 +132,7 @@ def _tokenizer(name: str) -> Any:
 def _transformers(name: str) -> Iterator[Any]:
     """Import transformers; what it cannot load costs one line."""
     try:
-        import transformers  # pyright: ignore[reportMissingImports]
+        transformers = importlib.import_module("transformers")
     except ModuleNotFoundError as error:
         raise ImportError(
             f"model {name!r} must have transformers installed. Got no module named "
