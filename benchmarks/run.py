@@ -1,6 +1,6 @@
 """All benchmarks in one command; each compares with its opponent in the same run.
 
-python benchmarks/run.py            # about two minutes
+python benchmarks/run.py            # about four minutes
 python benchmarks/run.py --large    # also draws from 100 M, about six minutes and 4 GB
 """
 
@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 
 import facility
+import layers
 import loader
 import selection
 import step
@@ -38,7 +39,7 @@ def main() -> None:
     parser.add_argument(
         "--large", action="store_true", help="also N = 100 M draws and 1 M in facility location"
     )
-    parser.add_argument("--only", choices=["step", "selection", "loader", "facility"])
+    parser.add_argument("--only", choices=["step", "selection", "loader", "facility", "layers"])
     parser.add_argument("--opponent", help="Python with apricot; see facility.py")
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
@@ -58,6 +59,9 @@ def main() -> None:
         _print(title, facility.run(opponent=arguments.opponent))
         if arguments.large:
             _print("Facility location of many samples", facility.run_large())
+    if arguments.only in (None, "layers"):
+        title = "Model-level methods: a ResNet-18 step, batch 32, against the plain loop"
+        _print(title, layers.run(names=("LeRaC", "LeRaC when over", "CBS")))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from gradatim.layers import (
     initial_factors,
     linear_factor,
 )
+from gradatim.plots import layer_rates
 
 ETA = 0.1
 
@@ -319,3 +320,17 @@ def test_rates_of_nothing_attached_need_a_number_of_layers() -> None:
     method = gr.LeRaC(last=1e-2)
     method.attach(model, torch.optim.SGD(model.parameters(), lr=0.5))
     assert method.rates(0) == pytest.approx([1.0, 0.1, 0.01])
+
+
+def test_the_picture_of_the_rates_has_a_curve_per_layer() -> None:
+    method = gr.LeRaC(epochs=2, last=1e-4)
+    rates = [method.rates(epoch, layers=3) for epoch in range(4)]
+    figure = layer_rates(rates, names=["stem", "block", "head"])
+    lines = figure.axes[0].lines
+    assert [line.get_label() for line in lines] == ["stem", "block", "head"]
+    assert lines[2].get_ydata() == pytest.approx([1e-4, 1e-2, 1, 1])
+    assert figure.axes[0].get_yscale() == "log"
+    with pytest.raises(ValueError, match="rates must be above 0"):
+        layer_rates([[1.0, 0.0]])
+    with pytest.raises(ValueError, match="names must be 3"):
+        layer_rates(rates, names=["stem"])
