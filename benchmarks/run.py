@@ -11,6 +11,7 @@ import argparse
 import facility
 import layers
 import loader
+import nuclear
 import selection
 import step
 import torch
@@ -39,7 +40,9 @@ def main() -> None:
     parser.add_argument(
         "--large", action="store_true", help="also N = 100 M draws and 1 M in facility location"
     )
-    parser.add_argument("--only", choices=["step", "selection", "loader", "facility", "layers"])
+    parser.add_argument(
+        "--only", choices=["step", "selection", "loader", "facility", "layers", "nuclear"]
+    )
     parser.add_argument("--opponent", help="Python with apricot; see facility.py")
     arguments = parser.parse_args()
     print(f"torch {torch.__version__}, {torch.get_num_threads()} threads")
@@ -62,6 +65,9 @@ def main() -> None:
     if arguments.only in (None, "layers"):
         title = "Model-level methods: a ResNet-18 step, batch 32, against the plain loop"
         _print(title, layers.run(names=("LeRaC", "LeRaC when over", "CBS")))
+    if arguments.only in (None, "nuclear"):
+        title = "Nuclear norm of 25 x 250 x 768 hidden states, against torch.linalg.svdvals"
+        _print(title, nuclear.run())
 
 
 if __name__ == "__main__":

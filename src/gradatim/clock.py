@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from gradatim.layers.scaled_steps import own_groups
 from gradatim.validation import check_number
 
 __all__ = ["Clock", "Moment"]
@@ -84,7 +85,8 @@ class Clock:
         optimizer = None if self._optimizer is None else self._optimizer()
         if optimizer is None:
             raise RuntimeError("learning rate must be known: attach an optimizer first.")
-        return _detached(optimizer.param_groups[0]["lr"])
+        # A closure asks within a step, where the groups may be scaled.
+        return _detached(own_groups(optimizer)[0]["lr"])
 
     def now(self, step: int) -> Moment:
         """What stands at a step that is about to happen."""

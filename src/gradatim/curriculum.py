@@ -200,7 +200,13 @@ class Curriculum:
         return self
 
     def detach(self) -> None:
-        """Restore model and optimizer exactly as they were before `attach`."""
+        """Restore model and optimizer exactly as they were before `attach`.
+
+        Raises:
+            RuntimeError: nothing is attached.
+        """
+        if not self._attached:
+            raise RuntimeError("there is nothing to detach: call attach(model=model) first.")
         for method in reversed(self.methods):
             method.detach()
         self.clock.detach()

@@ -145,6 +145,15 @@ def test_joined_methods_are_checked_each_and_together():
         check(spec("docl+docl"))
 
 
+@pytest.mark.parametrize(
+    ("text", "what"), [("lerac+cbs+lerac(epochs=2)", "two LeRaC"), ("cbs+cbs(sigma=2)", "two CBS")]
+)
+def test_two_of_all_layers_cannot_be_joined_but_two_of_other_layers_can(text, what):
+    with pytest.raises(ValueError, match=f"go together.*{what}, each of all layers"):
+        check(spec(text))
+    assert len(check(spec("cbs(layers=[conv1])+cbs(sigma=2,layers=[conv2])")).parts) == 2
+
+
 @pytest.mark.parametrize("text", ["spl+", "+spl", "spl+cbs(label=a)", "spl++cbs"])
 def test_what_cannot_be_joined_is_refused_with_its_place(text):
     with pytest.raises(ValueError, match="At character"):

@@ -278,3 +278,11 @@ def test_toml_holds_strings_and_tables():
 def test_tables_that_cannot_be_read_are_refused(entries, error, message):
     with pytest.raises(error, match=message):
         read_curricula(entries)
+
+
+@pytest.mark.parametrize("also", ["cbs", ["cbs"], {"name": "cbs"}, 5])
+def test_further_methods_are_a_list_of_tables(also):
+    with pytest.raises(
+        TypeError, match=r"also of lerac must be a list of tables\. Got .*cbs\W|5\."
+    ):
+        read_curricula([{"name": "lerac", "also": also}])

@@ -9,6 +9,7 @@ from typing import Any
 import gradatim as gr
 from contract.dynamic_method_examples import DYNAMIC
 from contract.layer_method_examples import LAYERS
+from contract.text_method_examples import TEXTS
 from gradatim.testing import (
     Bad,
     Example,
@@ -220,4 +221,5 @@ METHODS: dict[str, dict[str, Example]] = {
     "SuperLoss": SUPER_LOSS,
     **DYNAMIC,
     **LAYERS,
+    **TEXTS,
 }

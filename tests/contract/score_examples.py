@@ -115,6 +115,19 @@ ROWS_DRAWN = {"relabelling": "who goes where is drawn over positions"}
 FOLDED = {**ROWS_DRAWN, "single_sample": "a class needs as many members as there are folds"}
 TRUTH = "any truth value"
 TEXTS = Bad(("one string", [1, 2], 3, None))
+HIDDEN = Bad(
+    (
+        *("x", None, torch.zeros(60, 4), torch.zeros(60, 4, 3).long(), torch.zeros(59, 4, 3)),
+        *((torch.zeros(60, 4, 3),), torch.full((60, 4, 3), math.nan), torch.zeros(60, 4, 0)),
+        torch.zeros(60, 4, 3, dtype=torch.complex64),
+    )
+)
+MASK = Bad(
+    (
+        *("x", None, torch.ones(60), torch.ones(60, 5), torch.zeros(60, 4), torch.ones(59, 4)),
+        *(torch.full((60, 4), 0.5), torch.full((60, 4), -1e9), torch.full((60, 4), math.nan)),
+    )
+)
 
 SCORES: dict[str, dict[str, PartExample]] = {
     "loss": {
@@ -159,6 +172,17 @@ SCORES: dict[str, dict[str, PartExample]] = {
             {"probabilities": matrix(negative=-0.2, excessive=0.9)},
             low=0.0,
             high=1.0,
+        )
+    },
+    "nuclear_norm": {
+        "part": score(
+            gr.scores.nuclear_norm,
+            lambda problem: {
+                "hidden": problem.features.unsqueeze(2) * problem.noise.unsqueeze(1),
+                "mask": (problem.features > 0) | (torch.arange(4) == 0),
+            },
+            {"hidden": HIDDEN, "mask": MASK},
+            low=0.0,
         )
     },
     "human": {

@@ -34,6 +34,9 @@ RUNS: dict[str, dict[str, Any]] = {
     },
     "applied within the epoch": {"name": "Everything", "log_limit_bytes": 100},
     "surveyed in parts": {"name": "SPL surveyed", "log_limit_bytes": 1},
+    "norms in parts": {"name": "SPDCL from training", "log_limit_bytes": 1, "epochs": 5},
+    "SPDCL of one": {"name": "SPDCL", "size": 1},
+    "SPDCL of three": {"name": "SPDCL", "size": 3},
     "skip": {"name": "Everything", "poison": (3, 17), "curriculum_options": SKIP},
     "skip in a weighted mean": {
         "name": "WeightedMean",

@@ -236,6 +236,9 @@ METHODS: dict[str, Callable[[int], list[gr.Method]]] = {
     "MCL clusters": lambda size: [
         gr.MCL(start_fraction=0.4, inner_epochs=1, clusters=8, features=Toy(size).features.abs())
     ],
+    "SPDCL": lambda size: [gr.SPDCL(min(3, size))],
+    "SPDCL reviewed": lambda size: [gr.SPDCL(min(4, size), change="abs", review=0.5, tie="index")],
+    "SPDCL from training": lambda size: [gr.SPDCL(min(5, size), measure="training")],
     "CBS": lambda size: [gr.CBS(3, decay=0.8, every=1)],
     "LeRaC": lambda size: [gr.LeRaC(2, last=0.05, layers=["weight", "bias"])],
     "LeRaC by step": lambda size: [
@@ -312,6 +315,13 @@ def network(name: str) -> nn.Module:
         nn.Flatten(),
         nn.Linear(10, CLASSES),
     ).double()
+
+
+def states_of(x: torch.Tensor, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Texts of one or two tokens, of which the model makes the first."""
+    hidden = torch.stack([logits, x[:, :CLASSES]], 1)
+    mask = torch.stack([torch.ones_like(x[:, 0]), (x[:, 4] > 0).to(x.dtype)], 1)
+    return {"hidden": hidden, "mask": mask}
 
 
 def train(
@@ -400,6 +410,7 @@ def train(
             bad = torch.isin(rows, torch.tensor(poison, dtype=torch.int64))
             losses = torch.where(bad, math.nan, losses) if poison else losses
             given = {"index": codes if keyed else None, "logits": logits, "targets": y}
+            given |= states_of(x, logits)
             if call:
                 loss = curriculum(losses, **given)
                 trace.weights.append([float(loss.detach())])
@@ -422,7 +433,8 @@ def train(
     def survey(batch: Any) -> dict[str, torch.Tensor]:
         logits = net(batch[0])
         losses = F.cross_entropy(logits, batch[1], reduction="none")
-        return {"losses": losses, "logits": logits, "targets": batch[1]}
+        known = {"losses": losses, "logits": logits, "targets": batch[1]}
+        return known | states_of(batch[0], logits)
 
     while curriculum.epoch < epochs and (stop is None or curriculum.step < stop):
         if curriculum.survey_due:

@@ -317,6 +317,17 @@ def test_attach_refuses_what_is_neither_a_model_nor_an_optimizer() -> None:
     curriculum.attach(torch.nn.Linear(1, 1))
 
 
+def test_detaching_what_is_not_attached_is_refused() -> None:
+    curriculum = gr.Curriculum(gr.LeRaC())
+    with pytest.raises(RuntimeError, match=r"nothing to detach: call attach\(model=model\) first"):
+        curriculum.detach()
+    model = torch.nn.Linear(1, 1)
+    curriculum.attach(model, torch.optim.SGD(model.parameters(), lr=0.5))
+    curriculum.detach()
+    with pytest.raises(RuntimeError, match="nothing to detach"):
+        curriculum.detach()
+
+
 def test_an_attach_that_a_method_refuses_is_undone() -> None:
     class Attaching(gr.Method):
         attached = 0

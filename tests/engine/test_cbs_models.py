@@ -197,6 +197,26 @@ def test_an_epoch_that_is_to_be_blurred_needs_a_model() -> None:
     assert late.current_sigma == 0
 
 
+@pytest.mark.parametrize("change", ["replaced", "added"])
+def test_other_layers_than_when_it_was_attached_are_a_named_error(change: str) -> None:
+    model = small()
+    method = started(model)
+    if change == "replaced":
+        model[0] = nn.Conv2d(3, 4, 3, padding=1)
+    else:
+        model.add_module("late", nn.Conv2d(3, 4, 3))
+    name = "0" if change == "replaced" else "late"
+    with pytest.raises(
+        RuntimeError, match=rf"model must have the layers .* others at \['{name}'\]"
+    ):
+        begin(method, 1)
+    with pytest.warns(UserWarning, match="detached while it still blurs"):
+        method.detach()
+    method.attach(model, None)
+    begin(method, 1)
+    assert name in method.smoothed
+
+
 # ---------------------------------------------------------------------------------- what it does
 
 

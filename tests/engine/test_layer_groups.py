@@ -171,7 +171,10 @@ def test_tied_parameters_belong_to_the_first_use() -> None:
     model = Language()
     assert names(model) == ["wte, wpe", "h.0", "h.1"]
     assert where(model)["wte.weight"] == "wte, wpe"
+    by_hand = [("input", ["wte", "wpe", "lm_head"]), "h", "ln_f"]
     assert where(model, ["wte", "wpe", "h", "ln_f", "lm_head"])["wte.weight"] == "wte"
+    assert layer_groups(model, by_hand)[0].parameters == ("wte.weight", "wpe.weight")
+    assert layer_groups(model, groups := layer_groups(model)) == groups
 
 
 def test_frozen_parameters_are_in_no_group_and_frozen_layers_do_not_count() -> None:
@@ -292,7 +295,7 @@ class Backwards(nn.Module):
         self.register_buffer("calls", torch.zeros(1))
 
     def forward(self, x: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
-        self.calls += 1
+        self.calls = self.calls + 1  # another tensor in its place
         x = self.norm(self.first(x * scale))
         return self.head(self.dropout(F.relu(self.second(x))))
 

@@ -609,6 +609,73 @@ def test_new_parameters_are_a_named_error_in_the_step_and_leave_the_groups_alone
     grown.epochs(1)
 
 
+def test_attaching_again_within_an_epoch_goes_on_where_it_stood() -> None:
+    """Eq. 8 with f = 1e-3 and k = 3: in the epoch l = 2 the last of four layers is at 1e-1."""
+    trainer = Trainer(OPTIMIZERS["SGD"], method := gr.LeRaC(3, last=1e-3))
+    trainer.epochs(2)
+    for _ in trainer.batches():
+        trainer.curriculum.detach()
+        trainer.attach()
+        seen: list[float] = []
+        hook = trainer.optimizer.register_step_pre_hook(
+            lambda optimizer, *_: seen.append(optimizer.param_groups[3]["lr"])  # noqa: B023
+        )
+        trainer.optimizer.step()
+        hook.remove()
+        assert seen == pytest.approx([0.1 * 0.1])
+    assert method.rates(2)[-1] == pytest.approx(0.1)
+
+
+@pytest.mark.parametrize("how", ["call, then step", "closure", "closure by name"])
+def test_rates_per_step_count_batches_alike_with_and_without_a_closure(how: str) -> None:
+    """Eq. 8 with f = 1e-4, k = 2, two batches an epoch: l / k = 0, 1/4, 1/2, 3/4."""
+    trainer = Trainer(OPTIMIZERS["SGD"], gr.LeRaC(2, last=1e-4, unit="step"))
+    model, optimizer = trainer.model, trainer.optimizer
+    seen: list[float] = []
+    optimizer.register_step_pre_hook(
+        lambda optimizer, *_: seen.append(optimizer.param_groups[3]["lr"])
+    )
+    for _ in range(2):
+        for (x,) in trainer.loader:
+
+            def closure(x: torch.Tensor = x) -> torch.Tensor:
+                optimizer.zero_grad()
+                loss = trainer.curriculum((model(x) - x).square().sum(1))
+                loss.backward()
+                return loss
+
+            if how == "closure":
+                optimizer.step(closure)
+            elif how == "closure by name":
+                optimizer.step(closure=closure)
+            else:
+                closure()
+                optimizer.step()
+    assert seen == pytest.approx([1e-5, 1e-4, 1e-3, 1e-2])
+
+
+def test_a_closure_is_told_the_rate_before_scaling() -> None:
+    """Also where the first layer starts below the optimizer's rate, and after a failed step."""
+    trainer = Trainer(OPTIMIZERS["SGD"], gr.LeRaC(3, first=0.1))
+    asked = []
+
+    def closure() -> torch.Tensor:
+        asked.append((trainer.curriculum.clock.rate(0), trainer.optimizer.param_groups[0]["lr"]))
+        if len(asked) == 2:
+            raise ArithmeticError
+        return torch.zeros(())
+
+    for number, _ in enumerate(trainer.batches()):
+        if number == 0:
+            trainer.optimizer.step(closure)
+        else:
+            with pytest.raises(ArithmeticError):
+                trainer.optimizer.step(closure)
+    assert asked == [(0.1, pytest.approx(0.01))] * 2
+    assert trainer.curriculum.clock.rate(0) == 0.1
+    assert trainer.curriculum.clock.time == 0.1
+
+
 def test_what_cannot_be_attached_is_refused_by_name() -> None:
     model = model_of()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)

@@ -21,6 +21,7 @@ from ddp.toy import (
     flat,
     network,
     restore,
+    states_of,
     train,
 )
 
@@ -184,7 +185,9 @@ def test_saved_state_stays_as_it_was_while_training_goes_on(name: str) -> None:
     curriculum.attach(net, optimizer)  # some methods insist on it
 
     def survey(batch: Any) -> dict[str, torch.Tensor]:
-        return {"losses": batch[0][:, 0] ** 2, "logits": batch[0][:, :3], "targets": batch[1]}
+        x, y = batch
+        known = {"losses": x[:, 0] ** 2, "logits": x[:, :3], "targets": y}
+        return known | states_of(x, x[:, :3])
 
     states = []
     while curriculum.epoch < 3:
@@ -194,7 +197,7 @@ def test_saved_state_stays_as_it_was_while_training_goes_on(name: str) -> None:
             logits = torch.cat([x[:, :2], x[:, 3:4]], dim=1)
             curriculum.criterion(logits, y)  # some methods insist on it
             losses = x[:, 0] ** 2 + curriculum.step
-            curriculum(losses, logits=logits, targets=y, features=x)
+            curriculum(losses, logits=logits, targets=y, features=x, **states_of(x, logits))
             losses.zero_()  # nor do they hang on the caller's tensors
             state = curriculum.state_dict()
             states.append((state, copy.deepcopy(state)))
@@ -210,7 +213,7 @@ def test_saved_state_stays_as_it_was_while_training_goes_on(name: str) -> None:
     for x, y in loader:
         logits = torch.cat([x[:, :2], x[:, 3:4]], dim=1)
         other.criterion(logits, y)
-        other(x[:, 0] ** 2, logits=logits, targets=y, features=x)
+        other(x[:, 0] ** 2, logits=logits, targets=y, features=x, **states_of(x, logits))
     assert differences(state, copied) == [], "a loaded state is not the caller's any more"
 
 

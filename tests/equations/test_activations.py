@@ -108,6 +108,8 @@ def test_distance_refuses_bad_values() -> None:
     a = torch.rand(3, 4)
     with pytest.raises(ValueError, match=r"second must be of shape \(3, 4\), as first"):
         feature_distance(a, torch.rand(3, 5))
+    with pytest.raises(TypeError, match=r"first must be a tensor or an array .* Got list"):
+        feature_distance([[1.0, 2.0]], a)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="first must be finite"):
         feature_distance(a / 0, a)
     with pytest.raises(ValueError, match="second must be not all 0"):

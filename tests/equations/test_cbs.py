@@ -277,6 +277,8 @@ def test_the_blur_ends_by_two_thirds_of_the_plan(planned: int, end: int) -> None
     assert method.sigma_at(end) == 0
     assert method.sigma_at(end + 7) == 0
     assert all(method.sigma_at(epoch) > 0 for epoch in range(end))
+    with pytest.raises(ValueError, match="epoch must be a whole number, at least 0"):
+        method.sigma_at(-1)
 
 
 def test_without_a_plan_the_threshold_ends_it_in_epoch_70() -> None:

@@ -140,6 +140,8 @@ def test_per_epoch_rates_stand_within_an_epoch_and_per_step_they_do_not() -> Non
     assert by_epoch.rates(0.75, layers=2) == by_epoch.rates(0, layers=2) == [1.0, 1e-4]
     assert by_step.rates(0.5, layers=2) == pytest.approx([1.0, 1e-3], rel=1e-12)
     assert by_step.rates(1, layers=2) == by_epoch.rates(1, layers=2)
+    with pytest.raises(ValueError, match=r"count must be a whole number, at least 1\. Got 0"):
+        by_step.rates(1, layers=0)
 
 
 def test_anti_lerac_reversed_is_lerac() -> None:

@@ -109,9 +109,9 @@ def feature_distance(
         Croitoru et al., Learning Rate Curriculum, IJCV 2024, Tables 6 and 8.
     """
     check_flag("relative", relative)
+    a, b = _rows("first", first), _rows("second", second)
     if tuple(first.shape) != tuple(second.shape):
         raise refusal("second", f"of shape {tuple(first.shape)}, as first", tuple(second.shape))
-    a, b = _rows("first", first), _rows("second", second)
     _check_same_order(len(a), first_index, second_index)
     distance = float((a - b).norm(dim=1).mean())
     if not relative:

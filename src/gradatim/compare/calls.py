@@ -100,9 +100,11 @@ class CurriculumSpec(Call):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for part in self.also:
-            if not isinstance(part, Call):
-                raise TypeError(str(refusal(f"also of {self.name}", "calls", repr(part))))
+        given: Any = self.also
+        if not isinstance(given, tuple) or not all(isinstance(part, Call) for part in given):
+            cause = 'As in also = [{name = "cbs"}].'
+            got = str(given) if isinstance(given, Call) else repr(given)
+            raise TypeError(str(refusal(f"also of {self.name}", "a list of tables", got, cause)))
         if not isinstance(self.label, str):
             raise TypeError(str(refusal(f"label of {self.name}", "a string", repr(self.label))))
         if not self.label.strip():

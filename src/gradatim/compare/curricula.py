@@ -128,6 +128,11 @@ def check(
     except TypeError as error:
         rule = f"methods that go together in {spec.label}"
         raise TypeError(str(refusal("curricula", rule, f"these: {error}"))) from error
+    whole = [type(method) for _, method, _ in tried if getattr(method, "layers", 0) is None]
+    if len(set(whole)) < len(whole):
+        cause = "Give each its own layers=." if whole.count(gr.CBS) > 1 else ""
+        got = f"two {max(whole, key=whole.count).__name__}, each of all layers"
+        raise refusal("curricula", f"methods that go together in {spec.label}", got, cause)
     return spec.renamed(*(part.name for _, _, part in tried))
 
 

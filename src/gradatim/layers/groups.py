@@ -115,8 +115,11 @@ def layer_groups(
         found = _given(model, check_layers(layers), known, wanted)
     groups, seen = [], set[int]()
     for name, names in found:
-        own = [name for name in names if id(known[name]) in wanted and id(known[name]) not in seen]
-        seen.update(id(known[name]) for name in own)
+        own: list[str] = []
+        for path in names:
+            if id(known[path]) in wanted and id(known[path]) not in seen:
+                seen.add(id(known[path]))
+                own.append(path)
         if own:
             groups.append(LayerGroup(name, tuple(own)))
     return groups

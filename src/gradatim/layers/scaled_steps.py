@@ -47,7 +47,9 @@ class ScaledSteps:
 
     Caveats:
         After an exception within the step the parts stand in ``param_groups`` until the next step,
-        the next epoch or a call of ``state_dict``, ``load_state_dict`` or `detach`.
+        the next epoch or a call of ``state_dict``, ``load_state_dict`` or `detach`; what a
+        scheduler writes into them meanwhile is lost. ``state_dict`` called by a closure ends the
+        scaling of that step.
         An optimizer that changes a tensor in a group's options in place does so once per part.
     """
 
@@ -63,6 +65,7 @@ class ScaledSteps:
         self._swapped: _Swapped | None = None
         self._signature: list[list[tuple[int, bool]]] | None = None
         self._shares: list[list[_Share]] = []
+        self.with_closure = False  # whether the step at hand evaluates the loss itself
 
     def attach(self, optimizer: Any) -> None:
         """Scale this optimizer's steps from now on.
@@ -110,8 +113,9 @@ class ScaledSteps:
         if optimizer is not None:
             self._after(optimizer)
 
-    def _before(self, optimizer: Any) -> None:
+    def _before(self, optimizer: Any, args: tuple[Any, ...], options: dict[str, Any]) -> None:
         self._after(optimizer)  # an exception may have ended the last step
+        self.with_closure = (*args[1:], options.get("closure"))[0] is not None
         factors = self.factors()
         if factors is None:
             return
@@ -133,7 +137,7 @@ class ScaledSteps:
         )
         groups[:] = [part for own in parts for part in own]
 
-    def _after(self, optimizer: Any) -> None:
+    def _after(self, optimizer: Any, *_: Any) -> None:
         swapped, self._swapped = self._swapped, None
         if swapped is None:
             return
@@ -189,6 +193,21 @@ def _keep_written(group: Group, part: Group, before: Group) -> None:
             group[key] = value
 
 
+def own_groups(optimizer: Any) -> list[Group]:
+    """The optimizer's own groups, also within a step that is scaled.
+
+    Example:
+        >>> optimizer = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=0.5)
+        >>> own_groups(optimizer)[0]["lr"]
+        0.5
+    """
+    for hook in innermost(optimizer)._optimizer_step_pre_hooks.values():
+        if isinstance(hook, _Hook) and (swapped := hook.swapped) is not None:
+            return swapped.groups
+    groups: list[Group] = optimizer.param_groups
+    return groups
+
+
 def innermost(optimizer: Any) -> Any:
     """The optimizer that does the step: one that wraps another shares its list of groups."""
     while True:
@@ -229,7 +248,7 @@ def check_splits(optimizer: Any, layers: int) -> None:
 class _Hook:
     """An optimizer hook that does not keep its owner alive and survives pickling."""
 
-    def __init__(self, steps: ScaledSteps, action: Callable[[ScaledSteps, Any], None]) -> None:
+    def __init__(self, steps: ScaledSteps, action: Callable[..., None]) -> None:
         self._steps: weakref.ref[ScaledSteps] | None = weakref.ref(steps)
         self._action = action
 
@@ -238,20 +257,26 @@ class _Hook:
         """Whether it still does anything."""
         return self._steps is not None and self._steps() is not None
 
+    @property
+    def swapped(self) -> _Swapped | None:
+        """What its owner will put back, within a step."""
+        steps = None if self._steps is None else self._steps()
+        return None if steps is None else steps._swapped
+
     def __call__(self, optimizer: Any, *args: Any) -> None:
         if torch.compiler.is_compiling():
-            self._act_outside_graphs(optimizer)
+            self._act_outside_graphs(optimizer, *args)
         else:
-            self._act(optimizer)
+            self._act(optimizer, *args)
 
-    def _act(self, optimizer: Any) -> None:
+    def _act(self, optimizer: Any, *args: Any) -> None:
         steps = None if self._steps is None else self._steps()
         if steps is not None:
-            self._action(steps, optimizer)
+            self._action(steps, optimizer, *args)
 
     @_outside_graphs
-    def _act_outside_graphs(self, optimizer: Any) -> None:
-        self._act(optimizer)
+    def _act_outside_graphs(self, optimizer: Any, *args: Any) -> None:
+        self._act(optimizer, *args)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copied optimizer is not scaled by the original's method.

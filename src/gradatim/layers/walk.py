@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import torch
 from torch import nn
 from torch.nn.utils import parametrize
+
+from gradatim.undisturbed import undisturbed
 
 __all__ = ["Piece", "order_by_use", "pieces_of"]
 
@@ -91,6 +92,7 @@ def order_by_use(
         The pieces in the order of use, and whether any was used at all.
 
     Example:
+        >>> import torch
         >>> class Swapped(nn.Module):
         ...     def __init__(self):
         ...         super().__init__()
@@ -110,21 +112,12 @@ def order_by_use(
     handles = [
         module.register_forward_pre_hook(note) for piece in pieces for module in piece.modules
     ]
-    modes = [(module, module.training) for module in model.modules()]
-    buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
-    devices = {value.device for value in model.parameters() if value.device.type == "cuda"}
     try:
-        model.eval()
-        with torch.no_grad(), torch.random.fork_rng(list(devices)):
+        with undisturbed(model):
             forward()
     finally:
         for handle in handles:
             handle.remove()
-        for module, training in modes:
-            module.training = training
-        for buffer, before in buffers:
-            with torch.no_grad():
-                buffer.copy_(before)
     last, keyed = -1, []
     for piece in pieces:
         called = [order[id(module)] for module in piece.modules if id(module) in order]

@@ -10,6 +10,7 @@ from gradatim.methods.loss_shaping import Focal, SuperLoss
 from gradatim.methods.mcl import MCL
 from gradatim.methods.predefined import PacedRandom, Predefined
 from gradatim.methods.spcl import SPCL
+from gradatim.methods.spdcl import SPDCL
 from gradatim.methods.spl import SPL
 from gradatim.methods.spld import SPLD
 from gradatim.methods.uniform import Uniform
@@ -19,6 +20,7 @@ __all__ = [
     "DIHCL",
     "MCL",
     "SPCL",
+    "SPDCL",
     "SPL",
     "SPLD",
     "DoCL",

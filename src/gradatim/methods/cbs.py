@@ -96,7 +96,8 @@ class CBS(Method):
         TypeError: an argument of the wrong kind.
         ValueError: a value outside its range; from `attach`: no model, no convolution found, a
             name that fits no module or one that is no convolution.
-        RuntimeError: attached twice; an epoch that is to be blurred begins without a model.
+        RuntimeError: attached twice; an epoch that is to be blurred begins without a model, or
+            with one that has other layers to blur than when it was attached.
 
     Example:
         >>> import torch, gradatim as gr
@@ -172,12 +173,14 @@ class CBS(Method):
             raise refusal("class_tokens", "0 without tokens", class_tokens)
         self._current = self.sigma_at(0)
         self._layers: list[_Smoothed] | None = None
+        self._model: weakref.ref[nn.Module] | None = None
         self._trained = False  # whether a network that is still blurred has learnt under it
 
     # ------------------------------------------------------------------ the schedule
 
     def sigma_at(self, epoch: int) -> float:
         """s_e, the width in an epoch: ``s_0 d^floor(e / u)``, 0 from two thirds of the plan on."""
+        epoch = check_count("epoch", epoch)
         if self.planned_epochs is not None and epoch >= 2 * self.planned_epochs // 3:
             return 0.0
         return self.sigma * self.decay ** (epoch // self.every)
@@ -199,8 +202,23 @@ class CBS(Method):
                 f"{self} blurs the layers of a model and has none. Call "
                 "curriculum.attach(model=model) before training."
             )
+        if self.smoothed:
+            self._check_unchanged()
         self._put(sigma)
         self._trained = bool(self.smoothed)
+
+    def _check_unchanged(self) -> None:
+        model = None if self._model is None else self._model()
+        if model is None:
+            return
+        mine = {part.name: part.layer() for part in self._layers or ()}
+        now = {part.name: part.layer() for part in self._found(model)}
+        other = sorted(name for name in {**mine, **now} if mine.get(name) is not now.get(name))
+        if other:
+            raise RuntimeError(
+                f"model must have the layers it was attached with. Got others at {other}. Was the "
+                "model changed? Call detach() before and attach(model=model) afterwards."
+            )
 
     def _put(self, sigma: float) -> None:
         self._current = sigma
@@ -224,7 +242,7 @@ class CBS(Method):
                 raise refusal("model", "blurred by no other CBS", f"{part.name!r} blurred", cause)
         for module in model.modules():
             _clear(module)
-        self._layers = found
+        self._layers, self._model = found, weakref.ref(model)
         self._trained = False
         self._put(self._current)
 
@@ -235,7 +253,7 @@ class CBS(Method):
         warn = acting and self._trained
         for part in self._layers:
             part.take_off()
-        self._layers, self._trained = None, False
+        self._layers, self._model, self._trained = None, None, False
         if warn:
             warnings.warn(
                 f"CBS was detached while it still blurs (sigma {self._current:.3g}): the model "
@@ -340,7 +358,7 @@ class CBS(Method):
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy is attached to no model.
-        return {**vars(self), "_layers": None, "_trained": False}
+        return {**vars(self), "_layers": None, "_model": None, "_trained": False}
 
 
 def _checked_grid(grid: Any, tokens: Any) -> tuple[int, ...]:

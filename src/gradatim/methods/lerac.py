@@ -126,14 +126,15 @@ class LeRaC(Method):
         self.anti = check_flag("anti", anti)
         self.layers = layers if layers is None else check_layers(layers)
         self._handed_over: bool | None = None  # None: not yet; False: given back
+        self._run: Run | None = None
+        self._epoch = 0
         self._forget()
 
     def _forget(self) -> None:
+        # Not where training stands: whoever attaches again within an epoch goes on from there.
         self._model: torch.nn.Module | None = None
         self._steps: ScaledSteps | None = None
         self._known: set[int] = set()
-        self._run: Run | None = None
-        self._epoch = 0
         self._groups: list[LayerGroup] = []
         self._initial: list[float] = []
         self._factors: list[float] | None = None
@@ -169,7 +170,7 @@ class LeRaC(Method):
         epoch = check_number("epoch", epoch, at_least=0)
         if layers is None and not self._groups:
             raise RuntimeError("layers must be known: attach a model first, or pass layers=.")
-        return self._at(epoch, self.initial_rates(layers) if layers else self._initial)
+        return self._at(epoch, self._initial if layers is None else self.initial_rates(layers))
 
     def _at(self, epoch: float, initial: list[float]) -> list[float]:
         if epoch >= self.epochs:
@@ -280,8 +281,10 @@ class LeRaC(Method):
         run = self._run
         if self._factors is None or self.unit == "epoch" or run is None or not run.epoch_steps:
             return self._factors
-        # The call of this batch has been counted, and may have ended the epoch.
-        batch = min(max(run.step - 1 - run.first_step, 0), run.epoch_steps - 1)
+        # The call of this batch has been counted, and may have ended the epoch; but a closure
+        # makes it only within the step.
+        called = 0 if self._steps is not None and self._steps.with_closure else 1
+        batch = min(max(run.step - called - run.first_step, 0), run.epoch_steps - 1)
         return self._at(self._epoch + batch / run.epoch_steps, self._initial)
 
     # ------------------------------------------------------------------ for people

@@ -3,7 +3,8 @@
 From a model's outputs: `loss`, `confidence`, `margin`, `entropy`; over a whole data set
 `from_model`, and, with nobody judging what they have learnt by heart, `out_of_fold`. From people:
 `human`, `annotator_agreement`. From the data: `length`, `word_rarity`, `grey_entropy`,
-`gradient_magnitude`, `compressed_bits`, `annotation_complexity`. On one scale: `rank`, `cdf`.
+`gradient_magnitude`, `compressed_bits`, `annotation_complexity`. From hidden
+states: `nuclear_norm`. On one scale: `rank`, `cdf`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from gradatim.scores.images import (
     gradient_magnitude,
     grey_entropy,
 )
+from gradatim.scores.nuclear import nuclear_norm
 from gradatim.scores.outputs import confidence, entropy, loss, margin
 from gradatim.scores.people import annotator_agreement, human
 from gradatim.scores.ranks import cdf, rank
@@ -35,6 +37,7 @@ __all__ = [
     "length",
     "loss",
     "margin",
+    "nuclear_norm",
     "out_of_fold",
     "rank",
     "stratified_folds",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -153,6 +153,7 @@ class Rehearsal:
         """Hand over batches of different samples in one go, as the engine does."""
         if not overrides(self.method, "observe") or not batches:
             return
+        batches = tuple(replace(batch, surveyed=surveyed) for batch in batches)
         recorded = [self._call("record", batch, self.run) for batch in batches]
         lengths = torch.tensor([batch.size for batch in batches])
 
