@@ -47,7 +47,7 @@ class Session:
         """Train for an epoch; with ``norms`` the call is given hidden states."""
         visited = []
         for index in self.loader:
-            known = {} if norms is None else texts(torch.as_tensor(norms)[index])
+            known: dict[str, Any] = {} if norms is None else texts(torch.as_tensor(norms)[index])
             self.curriculum(torch.zeros(len(index)), **known)
             visited += index.tolist()
         return sorted(visited)
@@ -438,6 +438,11 @@ def test_a_survey_that_was_not_made_is_asked_for() -> None:
     assert session.curriculum.survey_due
     with pytest.raises(RuntimeError, match=r"survey must run before epoch 1"):
         len(session.loader)
+
+
+def test_whether_a_survey_is_due_may_be_asked_before_there_is_a_loader() -> None:
+    assert gr.Curriculum(gr.SPDCL()).survey_due
+    assert not gr.Curriculum(gr.SPDCL(1)).survey_due
 
 
 def test_bad_states_are_named_by_sample_and_change_nothing() -> None:

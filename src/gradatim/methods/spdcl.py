@@ -84,8 +84,8 @@ class SPDCL(Method):
     Caveats:
         One pass over the data per epoch before t = K (K - 1 of them). Truncation and padding must
         not change between epochs. ``"training"`` sees dropout, and D_2 compares a pass with
-        dropout to one without. Its step also takes the time of the norms, and on accelerators waits
-        for the device. A part of each epoch's shares is new: compare at equal steps.
+        dropout to one without; its steps also take the time of the norms, and on accelerators wait
+        for the device. The first epochs are shorter than full ones: compare at equal steps.
 
     References:
         Zhang, Wang, Cheng and Xiao, Improving Imbalanced Text Classification with Dynamic
@@ -116,6 +116,9 @@ class SPDCL(Method):
         self.measure: Literal["survey", "training"] = measure
         check_choice("tie", tie, ("random", "index"))
         self.tie: Literal["random", "index"] = tie
+        # A scalar, so that a rank without a sample of its own knows of the survey, too; from here
+        # on, since whether one is due may be asked before there is a loader.
+        self.surveyed = Scalar("surveyed", fill=-1)
         if planned_epochs is not None and planned_epochs < shares:
             warnings.warn(
                 f"planned_epochs is {planned_epochs}, below shares={shares}: not all of the data "
@@ -133,7 +136,6 @@ class SPDCL(Method):
         self.before = Table("before", fill=math.nan)
         self.changes = Table("change", fill=math.nan)
         self.seen = Table("seen", dtype=torch.int64, fill=-1)
-        # A scalar, so that a rank without a sample of its own knows of the survey, too.
         self.surveyed = Scalar("surveyed", fill=-1)
 
     def survey_due(self, run: Run) -> bool:
