@@ -221,3 +221,10 @@ def test_two_devices_equal_one():
     assert two["epochs"] == one["epochs"]
     assert two["curve"]["validation_loss"] == pytest.approx(one["curve"]["validation_loss"], 1e-4)
     assert (two["test_predictions"] == one["test_predictions"]).all()
+
+
+def test_a_curriculum_of_layers_that_cannot_work_on_the_model_is_refused_before_anything_runs():
+    with pytest.raises(ValueError, match=r"able to work on the model\. Got cbs: model must"):
+        resolve(Plan("iris", curricula="spl,cbs", seeds=2, epochs=2))
+    plan, _ = resolve(Plan("iris", curricula="lerac+spl", seeds=2, epochs=2))
+    assert [spec.label for spec in plan.specs][-1] == "lerac+spl"

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from gradatim.compare.contexts import START_FRACTION
-from gradatim.compare.curricula import check_all
+from gradatim.compare.curricula import check_all, check_attach, touches_model
 from gradatim.compare.data import Loaded, Task, folds_of, load, make_task
 from gradatim.compare.metrics import METRICS, PRIMARY
 from gradatim.compare.models import build_model
@@ -119,8 +119,7 @@ def resolve(plan: Plan) -> tuple[Plan, dict[str, Any]]:
         rule = f"at most {most}, half of the training part"
         raise refusal("batch_size", rule, resolved.batch_size, cause)
     _check_device(resolved)
-    if plan.model != "default":
-        _check_model(resolved, task)
+    _check_model(resolved, task)
     return resolved, {slug: each.facts for slug, each in tasks.items()}
 
 
@@ -133,7 +132,8 @@ def _fingerprint(loaded: Loaded, plan: Plan) -> str:
     _feed(digest, (loaded.inputs, loaded.targets, loaded.label_names, loaded.parts))
     if loaded.folds is not None:
         _feed(digest, (loaded.folds, loaded.fold_names))
-    for name in (plan.model, *(spec.name for spec in plan.specs)):
+    names = (part.name for spec in plan.specs for part in spec.parts)
+    for name in (plan.model, *names):
         if ":" in name:
             source = _source_of(name.partition(":")[0])
             if source is not None:
@@ -195,8 +195,12 @@ def _check_device(plan: Plan) -> None:
 
 
 def _check_model(plan: Plan, task: Task) -> None:
+    """Refuse a model that cannot be made, or that a curriculum of layers cannot work on."""
+    curricula = [spec for spec in plan.specs if touches_model(spec, kind=task.kind)]
+    if plan.model == "default" and not curricula:
+        return  # ours can be made
     shape = tuple(task.training.features.shape[1:])
-    build_model(
+    model = build_model(
         plan.model,
         modality=task.modality,
         shape=shape,
@@ -204,6 +208,9 @@ def _check_model(plan: Plan, task: Task) -> None:
         tokens=task.tokens,
         seed=0,
     )
+    optimizer = plan.training(len(task.training)).make_optimizer(model)
+    for spec in curricula:
+        check_attach(spec, model, optimizer, kind=task.kind)
 
 
 def _device() -> str:
