@@ -245,6 +245,9 @@ class Curriculum:
             return self._call_outside_graphs(losses, index=index, observed=observed, **signals)
         weights, scale, kept, plain = self._steps.take(losses, index, observed, signals)
         if plain:
+            mean, self._steps.mean = self._steps.mean, None  # it holds a graph
+            if mean is not None:
+                return mean
             return (losses if kept is None else torch.where(kept, losses, 0)).mean()
         wide = torch.promote_types(losses.dtype, torch.float32)
         used = losses.to(wide)
@@ -272,6 +275,7 @@ class Curriculum:
             losses too, since 0 times NaN is NaN.
         """
         weights, scale, _, _ = self._steps.take(losses, index, observed, signals)
+        self._steps.mean = None  # it would keep a graph alive
         wide = torch.promote_types(losses.dtype, torch.float32)
         if weights is None:
             weights = torch.ones_like(losses, dtype=wide, requires_grad=False)

@@ -67,6 +67,7 @@ class Steps:
         self._replaces = False  # whether the criterion must be used ...
         self._replaces_in = (-1, -1)  # ... in this pass over the loader and this epoch
         self._warned_mixed = False
+        self.mean: torch.Tensor | None = None  # of the losses of the call at hand, if it was needed
 
     def take(
         self,
@@ -80,7 +81,7 @@ class Steps:
         taken = epochs.peek(index)
         run = epochs.run_of(taken)
         detached = losses.detach() if isinstance(losses, torch.Tensor) else losses
-        kept = self._check(detached, taken, signals)
+        kept = self._check(losses, detached, taken, signals)
         seen = self._observed(losses, observed, signals, taken)
         epochs.place(losses.device)
         remembers = self._observing and seen is not None and not taken.repeated
@@ -123,6 +124,8 @@ class Steps:
             scale = run.world / max(1, taken.count)
         alone = taken.count == taken.real * run.world == losses.shape[0] * run.world
         plain = alone and not weighed
+        if not plain:
+            self.mean = None  # it would keep a graph alive
         step = run.step  # the run moves on in commit
         epochs.commit(taken, index)
         self._criterion_used = False
@@ -131,10 +134,15 @@ class Steps:
         return weights, scale, kept, plain
 
     def _check(
-        self, losses: torch.Tensor, taken: Taken, signals: dict[str, Any]
+        self,
+        given: torch.Tensor,
+        losses: torch.Tensor,
+        taken: Taken,
+        signals: dict[str, Any],
     ) -> torch.Tensor | None:
         """Refuse bad input before anything changes; the mask of kept losses under ``"skip"``."""
         size = taken.index.numel()
+        self.mean = None
         if not isinstance(losses, torch.Tensor):
             raise TypeError(f"losses must be a tensor of shape ({size},). Got {losses!r}.")
         if losses.ndim != 1 or losses.shape[0] != size:
@@ -154,9 +162,11 @@ class Steps:
             return kept
         if losses.is_cpu:
             if self._nonnegative is None or not size:
-                # One sum finds every NaN and infinity; an overflowing sum is looked at closely.
-                total = losses.sum().item()
-                finite, low = total - total == 0.0, 0.0
+                # The mean, which most steps give back, finds every NaN and infinity; where it
+                # overflows they are looked for.
+                self.mean = given.mean() if size else None
+                mean = 0.0 if self.mean is None else self.mean.item()
+                finite, low = mean - mean == 0.0, 0.0
             else:
                 low, high = (bound.item() for bound in losses.aminmax())
                 finite = low - low == high - high == 0.0
@@ -313,7 +323,7 @@ class Steps:
                 'with this index. Under carry="key" it has nothing to narrow.'
             )
         losses = losses.detach() if isinstance(losses, torch.Tensor) else losses
-        self._check(losses, taken, signals)
+        self._check(losses, losses, taken, signals)
         self.epochs.place(losses.device)
         now = self.clock.now(self.epochs.run.step) if self._paced else None
         batch = self._batch(losses, signals, taken, now)

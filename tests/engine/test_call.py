@@ -184,6 +184,17 @@ def test_d46_losses_that_save_their_output_have_the_right_gradient() -> None:
     torch.testing.assert_close(rate.grad, rate.detach().exp() * weights[batch.long()] / 4)
 
 
+@pytest.mark.parametrize("how", ["call", "weigh", "weighed"])
+def test_no_graph_outlives_the_call(how: str) -> None:
+    method = gr.Focal() if how == "weighed" else gr.Uniform()
+    # The curriculum must be held; so must the stream of its batches.
+    curriculum, _stream, _ = started(method)
+    result = torch.ones(4, requires_grad=True) * 2
+    result = curriculum.weigh(result) if how == "weigh" else curriculum(result)
+    assert result is not None
+    assert curriculum._steps.mean is None
+
+
 def test_observed_values_are_kept_though_the_losses_change_afterwards() -> None:
     method = LastLoss()
     curriculum, _, batch = started(method, size=4, batch=4)

@@ -17,6 +17,7 @@ from gradatim.validation import refusal
 __all__ = ["ScaledSteps"]
 
 Group = dict[str, Any]
+_within: set[int] = set()  # ids of those whose optimizer is in a scaled step
 # Hooks swap lists, which a compiled step must do outside its graph; see `gradatim.curriculum`.
 _outside_graphs: Any = getattr(torch, "_disable_dynamo", lambda function: function)
 
@@ -136,11 +137,13 @@ class ScaledSteps:
             list(groups), parts, [dict(own[0]) if own else {} for own in parts]
         )
         groups[:] = [part for own in parts for part in own]
+        _within.add(id(self))
 
     def _after(self, optimizer: Any, *_: Any) -> None:
         swapped, self._swapped = self._swapped, None
         if swapped is None:
             return
+        _within.discard(id(self))
         # In place: a wrapping optimizer may hold the same list.
         optimizer.param_groups[:] = swapped.groups
         for group, parts, before in zip(swapped.groups, swapped.parts, swapped.given, strict=True):
@@ -201,9 +204,10 @@ def own_groups(optimizer: Any) -> list[Group]:
         >>> own_groups(optimizer)[0]["lr"]
         0.5
     """
-    for hook in innermost(optimizer)._optimizer_step_pre_hooks.values():
-        if isinstance(hook, _Hook) and (swapped := hook.swapped) is not None:
-            return swapped.groups
+    if _within:  # else it is a look-up of an attribute, in every step of every method
+        for hook in innermost(optimizer)._optimizer_step_pre_hooks.values():
+            if isinstance(hook, _Hook) and (swapped := hook.swapped) is not None:
+                return swapped.groups
     groups: list[Group] = optimizer.param_groups
     return groups
 
