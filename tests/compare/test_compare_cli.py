@@ -210,6 +210,8 @@ def test_ctrl_c_stops_the_workers_in_one_line(tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # A job in the background of a script ignores the signal, and would pass that on.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 240
     while not list(tmp_path.rglob("result.json")) and time.monotonic() < deadline:
@@ -251,7 +253,8 @@ def test_a_full_disk_costs_one_line(run, tmp_path, monkeypatch):
     assert code == 2
     assert one_line(errors)
     assert "No space left on device" in errors
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    left = [path.name for path in tmp_path.rglob("*") if path.is_file()]
+    assert left == [".lock"]  # empty; it ends with the process that holds it
 
 
 def test_a_plan_file_runs_as_the_options_do(run, tmp_path):
