@@ -12,6 +12,13 @@ from typing import TypeVar
 import torch
 import torch.distributed as dist
 
+if dist.is_available() and not dist.is_initialized():
+    # Defaults in this module hold the group of the time of its import, and the first
+    # DistributedDataParallel imports it. A group held for good keeps its threads to the end of the
+    # process, and one of them that asks for the interpreter while it shuts down aborts the process.
+    # Imported before there is a group, it holds none, and `destroy_process_group` ends them.
+    import torch.distributed.nn.functional
+
 __all__ = ["agree", "gather_objects", "gather_rows", "global_mean", "global_sum", "world_and_rank"]
 
 Plain = TypeVar("Plain")

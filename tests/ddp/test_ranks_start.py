@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 from typing import Any
 
 import torch
@@ -151,3 +153,35 @@ def test_selecting_survives_a_last_batch_that_only_pads(run_ranks: Any) -> None:
         assert all(math.isfinite(loss) for loss in losses)
         assert visits.tolist() == [1] * 17
     assert ranks[1][0][-1] == 0.0, "nothing counts on this rank"
+
+
+LET_GO = """
+import gc, sys, weakref
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+import gradatim as gr
+
+def main():
+    model = DistributedDataParallel(nn.Linear(2, 2))
+    curriculum = gr.Curriculum(gr.Uniform(), seed=0)
+    loader = curriculum.loader(torch.utils.data.TensorDataset(torch.ones(4, 2)), 2)
+    for (x,) in loader:
+        curriculum(model(x).sum(1)).backward()
+
+dist.init_process_group("gloo", init_method=sys.argv[1], rank=0, world_size=1)
+group = weakref.ref(dist.group.WORLD)
+main()
+dist.destroy_process_group()
+gc.collect()
+sys.exit("the group is still held" if group() is not None else 0)
+"""
+
+
+def test_a_destroyed_group_is_held_by_nobody(tmp_path: Any) -> None:
+    """Held to the end of the process, its threads now and then aborted a script at exit."""
+    store = (tmp_path / "store").as_uri()
+    command = [sys.executable, "-c", LET_GO, store]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert ended.returncode == 0, ended.stderr
