@@ -179,17 +179,17 @@ class PlanSampler(DistributedSampler):
         self.shuffle = False
 
     @property
-    def num_replicas(self) -> int:  # type: ignore[override]
+    def num_replicas(self) -> int:
         """Number of processes."""
         return self.curriculum.epochs.run.world
 
     @property
-    def rank(self) -> int:  # type: ignore[override]
+    def rank(self) -> int:
         """This process."""
         return self.curriculum.epochs.run.rank
 
     @property
-    def epoch(self) -> int:  # type: ignore[override]
+    def epoch(self) -> int:
         """Epochs completed; the curriculum counts them."""
         return self.curriculum.epoch
 
@@ -213,7 +213,7 @@ class PlanBatchSampler(BatchSampler):
         self.drop_last = False
 
     @property
-    def batch_size(self) -> int:  # type: ignore[override]
+    def batch_size(self) -> int:
         """Samples per batch and rank in the current epoch."""
         return self.curriculum.epochs.batch_size
 

@@ -101,15 +101,11 @@ class Observations:
                 for prefix, method in self.recording
                 for name, column in method.record(batch, self.run).items()
             }
-        self.log.append(
-            batch.index,
-            batch.losses,
-            columns,
-            step=int(batch.step),
-            now=_NO_RATES
-            if batch.learning_rate is None
-            else Moment(batch.learning_rate, batch.previous_rate, batch.clock),  # type: ignore[arg-type]
-        )
+        rate, previous, time = batch.learning_rate, batch.previous_rate, batch.clock
+        now = _NO_RATES
+        if rate is not None and previous is not None and time is not None:
+            now = Moment(rate, previous, time)
+        self.log.append(batch.index, batch.losses, columns, step=int(batch.step), now=now)
 
     def apply_log(self, *, surveyed: bool = False) -> None:
         """Hand the logged rows to the methods, which write their tables."""

@@ -77,7 +77,7 @@ class Table:
         self._open_shape = shape is None
         self.dtype = dtype
         self.fill = fill
-        self.merge: Merge = check_choice("merge", merge, ("last", "sum"))  # type: ignore[assignment]
+        self.merge: Merge = check_choice("merge", merge, ("last", "sum"))
         if shape is None and merge == "sum":
             raise refusal("shape", 'given where merge is "sum"', None)
         self.per_sample = True
@@ -278,7 +278,7 @@ class Table:
         """Let ranks that wrote nothing know an open shape from those that did (collective)."""
         if self._open_shape:
             known = (shape for shape in distributed.gather_objects(self.shape) if shape is not None)
-            self.take_shape(next(known, None))  # type: ignore[arg-type]
+            self.take_shape(next(known, None))
 
 
 class Scalar:

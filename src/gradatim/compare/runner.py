@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.util
 import io
 import json
@@ -303,13 +304,11 @@ def _parallel(backend: str, jobs: int) -> Iterator[Callable[[Iterable[Any]], Ite
 
 @contextlib.contextmanager
 def _ray(jobs: int) -> Iterator[None]:
-    import ray  # pyright: ignore[reportMissingImports]
-    from ray.util.joblib import register_ray  # pyright: ignore[reportMissingImports]
-
+    ray = importlib.import_module("ray")
     ours = not ray.is_initialized()
     if ours:
         ray.init(num_cpus=jobs, include_dashboard=False, log_to_driver=False)
-    register_ray()
+    importlib.import_module("ray.util.joblib").register_ray()
     try:
         yield
     finally:
@@ -319,7 +318,7 @@ def _ray(jobs: int) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _dask(jobs: int) -> Iterator[None]:
-    import distributed  # pyright: ignore[reportMissingImports]
+    distributed = importlib.import_module("distributed")
 
     try:
         distributed.get_client()

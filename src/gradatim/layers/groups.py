@@ -238,7 +238,7 @@ def check_layers(layers: Any) -> Layers:
                     raise refusal(where, "a pattern for names", repr(part))
             elif not isinstance(part, (nn.Module, nn.Parameter)):
                 raise TypeError(str(refusal(where, f"one of {_KINDS}", repr(part))))
-    return layers  # type: ignore[return-value] # a ModuleList is a sequence in all but name
+    return list(layers)
 
 
 def _parts(where: str, entry: Any) -> list[Any]:

@@ -7,6 +7,7 @@ blur of the gradient, and nothing but the kernel is kept for it.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -227,7 +228,7 @@ def _applied(values: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
 def _self_adjoint(values: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
     if torch.compiler.is_compiling():
         return _applied(values, kernel)  # compilers decide themselves what to keep
-    return _SelfAdjoint.apply(values, kernel)  # type: ignore[no-any-return]
+    return _SelfAdjoint.apply(values, kernel)
 
 
 class _SelfAdjoint(torch.autograd.Function):
@@ -236,7 +237,7 @@ class _SelfAdjoint(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(values: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+    def forward(values: torch.Tensor, kernel: torch.Tensor) -> torch.Tensor:
         return _applied(values, kernel)
 
     @staticmethod
@@ -245,14 +246,14 @@ class _SelfAdjoint(torch.autograd.Function):
         ctx.save_for_forward(inputs[1])
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> Any:  # type: ignore[override]
+    def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
         (kernel,) = ctx.saved_tensors
-        return _SelfAdjoint.apply(gradient, kernel), None
+        return _SelfAdjoint.apply(gradients[0], kernel), None
 
     @staticmethod
-    def jvp(ctx: Any, tangent: torch.Tensor, _: Any) -> Any:  # type: ignore[override]
+    def jvp(ctx: Any, *tangents: Any) -> Any:
         (kernel,) = ctx.saved_tensors
-        return _SelfAdjoint.apply(tangent, kernel)
+        return _SelfAdjoint.apply(tangents[0], kernel)
 
 
 # ---------------------------------------------------------------------------- tokens
@@ -335,6 +336,5 @@ def blurred_tokens(
         return _self_adjoint(hidden, kernel)
     half = kernel.shape[0] // 2
     wide = _mirrored(hidden, half, 1)
-    return sum(  # type: ignore[return-value]
-        wide.narrow(1, shift, hidden.shape[1]) * kernel[shift] for shift in range(len(kernel))
-    )
+    shifted = (wide.narrow(1, shift, hidden.shape[1]) for shift in range(len(kernel)))
+    return functools.reduce(torch.add, map(torch.mul, shifted, kernel))
