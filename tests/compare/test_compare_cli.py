@@ -1,3 +1,4 @@
+import argparse
 import importlib.metadata
 import json
 import os
@@ -14,6 +15,7 @@ from gradatim import cli
 from gradatim.compare import cells as cells_module
 from gradatim.compare import command, runner
 from gradatim.compare.curricula import CURRICULA
+from gradatim.compare.options import add_compare_options, plan_of
 
 TINY = ["compare", "--curricula", "super_loss", "--seeds", "2", "--epochs", "1", "--jobs", "1"]
 
@@ -282,6 +284,19 @@ def test_options_win_over_the_file_and_paths_are_meant_from_it(run, tmp_path):
     )
     assert (code, errors.count("failed")) == (0, 0), errors
     assert "points.npz: 3 curricula, 1 setting, 2 seeds: 6 runs." in " ".join(shown.split())
+
+
+def test_a_model_folder_is_meant_from_the_file_too(tmp_path):
+    parser = argparse.ArgumentParser()
+    add_compare_options(parser)
+    (tmp_path / "encoder").mkdir()
+    file = tmp_path / "study.toml"
+    for named, meant in (
+        ("encoder", str(tmp_path / "encoder")),
+        ("distilbert-base-uncased", "distilbert-base-uncased"),
+    ):
+        file.write_text(f'data = "iris"\nmodel = "{named}"\n')
+        assert plan_of(parser.parse_args([str(file)])).model == meant
 
 
 def test_a_dry_run_prints_the_plan_and_runs_nothing(run, tmp_path, monkeypatch):

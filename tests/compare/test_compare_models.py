@@ -351,14 +351,24 @@ class Words:
 
 @pytest.fixture
 def transformers(monkeypatch):
-    def from_pretrained(name, *, num_labels, ignore_mismatched_sizes):
+    def from_pretrained(name, *, num_labels, ignore_mismatched_sizes, dtype, output_loading_info):
+        assert dtype == torch.float32
         if name == "missing":
             raise OSError("missing is not a local folder\nand no model")
-        return Network(num_labels, pad=1).eval()
+        return Network(num_labels, pad=1).eval(), {"missing_keys": {"head.weight"}}
 
     module = ModuleType("transformers")
     module.AutoModelForSequenceClassification = SimpleNamespace(from_pretrained=from_pretrained)
     module.AutoTokenizer = SimpleNamespace(from_pretrained=lambda name: Words())
+    log = SimpleNamespace(
+        get_verbosity=lambda: 30,
+        is_progress_bar_enabled=lambda: True,
+        set_verbosity=lambda level: None,
+        set_verbosity_error=lambda: None,
+        disable_progress_bar=lambda: None,
+        enable_progress_bar=lambda: None,
+    )
+    module.utils = SimpleNamespace(logging=log)
     monkeypatch.setitem(sys.modules, "transformers", module)
 
 

@@ -61,6 +61,14 @@ def labels(classes: int = 3, *, optional: bool = False) -> Bad:
     return Bad(tuple(wrong if optional else [*wrong, None]))
 
 
+def _linear() -> torch.nn.Module:
+    layer = torch.nn.utils.skip_init(torch.nn.Linear, 4, 3)
+    with torch.no_grad():
+        layer.weight.copy_(torch.eye(3, 4))
+        layer.bias.zero_()
+    return layer
+
+
 def logits(problem: Problem) -> torch.Tensor:
     return problem.logits(0)
 
@@ -138,6 +146,33 @@ SCORES: dict[str, dict[str, PartExample]] = {
             low=0.0,
         )
     },
+    "el2n": {
+        "part": score(
+            gr.scores.el2n,
+            lambda problem: {"logits": logits(problem), "targets": problem.targets},
+            {"logits": LOGITS, "targets": labels()},
+            low=0.0,
+            high=2**0.5,
+        )
+    },
+    "gradient_norm": {
+        "linear": score(
+            gr.scores.gradient_norm,
+            lambda problem: {
+                "model": _linear(),
+                "loss": torch.nn.functional.cross_entropy,
+                "batch": (problem.features, problem.targets),
+                "chunk_size": 7,
+            },
+            {
+                "model": Bad(("x", None, torch.nn.Identity())),
+                "loss": bad_callables(),
+                "batch": Bad((None, torch.zeros(60, 4), (torch.zeros(60, 4), torch.zeros(7)))),
+                "chunk_size": bad_counts(at_least=1),
+            },
+            low=0.0,
+        )
+    },
     "confidence": {
         "part": score(
             gr.scores.confidence,
@@ -183,6 +218,25 @@ SCORES: dict[str, dict[str, PartExample]] = {
             },
             {"hidden": HIDDEN, "mask": MASK},
             low=0.0,
+        )
+    },
+    **{
+        part.__name__: {
+            name: score(
+                part,
+                lambda problem, more=more: {
+                    "hidden": problem.features.unsqueeze(2) * problem.noise.unsqueeze(1),
+                    "mask": (problem.features > 0) | (torch.arange(4) == 0),
+                    **more,
+                },
+                {"hidden": HIDDEN, "mask": MASK, **({"mean": TRUTH} if more else {})},
+                low=0.0,
+            )
+        }
+        for part, name, more in (
+            (gr.scores.word_norm, "mean", {"mean": True}),
+            (gr.scores.l1_norm, "part", {}),
+            (gr.scores.l2_norm, "part", {}),
         )
     },
     "human": {

@@ -27,6 +27,7 @@ def spdcl(shares: int = 4, *, draws: bool = False, **settings: Any) -> Example:
         bad={
             "shares": Bad((*bad_counts(at_least=1).values, 61)),
             "change": bad_choices(),
+            "norm": bad_choices(),
             "review": bad_numbers(at_least=0, at_most=1),
             "planned_epochs": bad_counts(at_least=1, optional=True),
             "measure": bad_choices(),
@@ -47,5 +48,10 @@ TEXTS = {
         "newest alone": spdcl(review=0.0),
         "from training": spdcl(measure="training"),
         "from training, absolute": spdcl(5, measure="training", change="abs"),
+        "fixed": spdcl(change="none"),
+        "fixed, from training": spdcl(change="none", measure="training", norm="word_mean"),
+        "word norm": spdcl(norm="word"),
+        "entries": spdcl(norm="l1", change="abs"),
+        "squares": spdcl(norm="l2", measure="training", tie="index"),
     }
 }

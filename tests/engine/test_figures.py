@@ -61,8 +61,23 @@ def layered(seed: int = 0) -> Recording:
     return recording
 
 
+def texts(seed: int = 0) -> Recording:
+    draw = np.random.default_rng(seed)
+    recording = Recording(labels=np.arange(SIZE) % 7)
+    before = np.full(SIZE, np.nan)
+    for epoch in range(1, 5):
+        norm = draw.gamma(9, 10, SIZE)
+        tables = {"norm": norm, "seen": np.full(SIZE, 2 * epoch - 2), "before": before}
+        tables["tokens"] = draw.integers(2, 30, SIZE)
+        rows = {f"SPDCL.{key}": row for key, row in tables.items()}
+        measured = {"accuracy": draw.uniform(), "label F1": draw.uniform(size=7)}
+        recording.append(rows, epoch=epoch, measured=measured)
+        before = norm
+    return recording
+
+
 def runs_for(name: str) -> list[Recording]:
-    makers = {"docl": baseline, "lerac": layered}
+    makers = {"docl": baseline, "lerac": layered, "spdcl": texts}
     make = makers.get(name.partition("-")[0], learnt)
     return [make(seed) for seed in range(FIGURES[name].runs)]
 

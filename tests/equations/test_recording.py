@@ -194,7 +194,7 @@ def test_an_epoch_that_is_not_over_is_refused() -> None:
     [
         (lambda r: Recording(corrupted=[0, 1]), ValueError, "corrupted must be bool"),
         (lambda r: Recording(labels=[1, 2], extra=[1.0]), ValueError, "extra must be of 2 samples"),
-        (lambda r: Recording(labels=[[1, 2]]), ValueError, "labels must be one-dimensional"),
+        (lambda r: Recording(labels=[[[1]]]), ValueError, "labels must be of shape"),
         (lambda r: Recording(labels=[None]), TypeError, "labels must be an array with one row per"),
         (lambda r: Recording(labels=3), TypeError, "labels must be an array"),
         (lambda r: r.append({"a": [1.0, 2.0]}, epoch=2), ValueError, "a must be of 1 samples"),

@@ -77,7 +77,7 @@ def test_eq_2_later_orders_are_by_descending_change(change: Any, order: list[int
     session.survey(D2)
     changes = session.method.changes.values.tolist()
     assert changes == pytest.approx([-1, 0.5, -3, 0.2, 0.5, -2], abs=1e-6)
-    assert session.method.norm.values.tolist() == pytest.approx(D2)
+    assert session.method.norms.values.tolist() == pytest.approx(D2)
     assert session.method.before.values.tolist() == pytest.approx(D1)
     assert order_of(session) == order
     assert session.epoch() == sorted(order[:4])
@@ -204,7 +204,7 @@ def test_reviews_are_drawn_anew_each_epoch_and_alike_when_asked_twice() -> None:
     for table in method.tables().values():
         if table.per_sample:
             table.allocate(200)
-    method.norm.write(torch.arange(200), torch.arange(200.0))
+    method.norms.write(torch.arange(200), torch.arange(200.0))
     method.changes.write(torch.arange(200), -torch.arange(200.0))
     found = []
     for epoch in (4, 5):
@@ -232,15 +232,14 @@ def test_a_survey_repeated_before_one_epoch_is_compared_to_the_epoch_before() ->
     assert session.method.changes.values.tolist() == pytest.approx([-1, 0.5, -3, 0.2, 0.5, -2])
 
 
-def test_only_one_number_a_text_is_kept() -> None:
+def test_only_a_norm_and_a_length_are_kept_of_a_text() -> None:
     method = gr.SPDCL(2)
     run = gr.Run(size=4, seed=0)
     method.setup(run)
     known = {"hidden": torch.ones(4, 5, 6), "mask": torch.ones(4, 5)}
     batch = gr.Batch(torch.arange(4), torch.zeros(4), known, surveyed=True)
     record = method.record(batch, run)
-    assert list(record) == ["norm"]
-    assert record["norm"].shape == (4,)
+    assert {name: column.shape for name, column in record.items()} == {"norm": (4,), "tokens": (4,)}
     batch.surveyed = False
     assert method.record(batch, run) == {}
 
@@ -249,14 +248,14 @@ def test_training_shows_nothing_where_a_survey_measures() -> None:
     session = Session(gr.SPDCL(3), 6)
     session.survey(D1)
     session.epoch(torch.full((6,), 50.0))
-    assert session.method.norm.values.tolist() == pytest.approx(D1)
+    assert session.method.norms.values.tolist() == pytest.approx(D1)
 
 
 def test_norms_from_training_need_one_survey_and_unseen_samples_count_as_the_median() -> None:
     session = Session(gr.SPDCL(6, measure="training", tie="index"), 6)
     session.survey(D1)  # order 3, 5, 1, 0, 4, 2
     assert session.epoch([9.0] * 6) == [3]
-    assert session.method.norm.values.tolist() == pytest.approx([5, 3, 8, 9, 7, 2])
+    assert session.method.norms.values.tolist() == pytest.approx([5, 3, 8, 9, 7, 2])
     assert not session.curriculum.survey_due
     # D of 3 is 8, so is the median: all count as 8, by their norms as last seen.
     assert order_of(session) == [5, 1, 0, 4, 2, 3]
@@ -316,9 +315,9 @@ def test_surveys_of_a_model_with_dropout_agree_and_leave_it_as_it_was(
     moved = watch_global_rng()
     state = {name: value.clone() for name, value in model.state_dict().items()}
     curriculum.survey(range(16), forward, batch_size=16)
-    norms = method.norm.values.clone()
+    norms = method.norms.values.clone()
     curriculum.survey(range(16), forward, batch_size=5)
-    torch.testing.assert_close(method.norm.values, norms, rtol=1e-5, atol=0)
+    torch.testing.assert_close(method.norms.values, norms, rtol=1e-5, atol=0)
     assert not any(modes)
     assert model.training
     assert moved() == []
@@ -426,7 +425,7 @@ def test_another_methods_survey_needs_no_hidden_states_when_none_is_due() -> Non
     for _ in range(2):
         session.epoch() if not session.curriculum.survey_due else session.survey(D1)
     session.curriculum.survey(range(6), lambda index: {"losses": torch.ones(len(index))})
-    assert session.method.norm.values.tolist() == pytest.approx(D2)
+    assert session.method.norms.values.tolist() == pytest.approx(D2)
 
 
 def test_a_survey_that_was_not_made_is_asked_for() -> None:
@@ -451,7 +450,7 @@ def test_bad_states_are_named_by_sample_and_change_nothing() -> None:
     spoilt[4] = math.nan
     with pytest.raises(ValueError, match=r"hidden must be finite. Got 1 .* at index \[4\]"):
         session.survey(spoilt)
-    assert bool(session.method.norm.values.isnan().all())
+    assert bool(session.method.norms.values.isnan().all())
     assert session.curriculum.survey_due
 
     def masked(index: torch.Tensor) -> dict[str, torch.Tensor]:

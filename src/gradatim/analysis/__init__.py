@@ -32,6 +32,19 @@ from gradatim.analysis.hardness_figures import (
 )
 from gradatim.analysis.recording import Recording
 from gradatim.analysis.selection_figures import SelectionDynamics, selection_dynamics
+from gradatim.analysis.text_labels import (
+    group_means,
+    label_f1,
+    label_frequencies,
+    label_groups,
+)
+from gradatim.analysis.text_norms import (
+    LengthBins,
+    NormsAt,
+    first_norms,
+    length_and_norm,
+    norms_by_epoch,
+)
 
 __all__ = [
     "Agreement",
@@ -39,6 +52,8 @@ __all__ = [
     "Band",
     "Extremes",
     "GroupDynamics",
+    "LengthBins",
+    "NormsAt",
     "Overlaps",
     "Recording",
     "SelectionDynamics",
@@ -51,10 +66,17 @@ __all__ = [
     "event_counts",
     "extremes",
     "feature_distance",
+    "first_norms",
     "flips",
     "forgetting_events",
     "group_dynamics",
+    "group_means",
     "groups_from",
+    "label_f1",
+    "label_frequencies",
+    "label_groups",
+    "length_and_norm",
+    "norms_by_epoch",
     "observed_samples",
     "overlap",
     "overlap_matrix",

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Recording"]
 
 FORMAT = 1
-VALUE, EXTRA = "value/", "extra/"
+VALUE, EXTRA, MEASURED = "value/", "extra/", "measured/"
 
 
 class Recording:
@@ -31,7 +31,8 @@ class Recording:
     is then a matrix (T, N): one row per recorded epoch, one column per sample.
 
     Args:
-        labels: (N,), whatever the figures may need to know of the samples: class numbers.
+        labels: (N,), whatever the figures may need to know of the samples: class numbers; or
+            (N, L) of 0 and 1, where a sample may have several of L labels.
         corrupted: bool (N,), whose labels are known to be wrong.
         **extra: more arrays with one row per sample, (N, ...), under names of your own.
 
@@ -39,9 +40,10 @@ class Recording:
         epochs: int64 (T,): epochs completed when each row was taken.
         members: bool (T, N): which samples the epoch trained on.
         survey_due: bool (T,): the row was taken before a survey that a method waited for.
-        labels: (N,), or None.
+        labels: (N,) or (N, L), or None.
         corrupted: bool (N,), or None.
         extra: by name, (N, ...).
+        measured: by name, what the epochs were worth: float64 (T,), or (T, L) for several numbers.
 
     Raises:
         TypeError: an array of objects.
@@ -77,13 +79,16 @@ class Recording:
             raise refusal("corrupted", "bool, one per sample", self.corrupted.dtype)
         self._size: int | None = None
         for name, values in self._fixed():
-            if name in ("labels", "corrupted") and values.ndim != 1:
+            if name == "labels" and values.ndim > 2:
+                raise refusal(name, "of shape (N,) or (N, L)", values.shape)
+            if name == "corrupted" and values.ndim != 1:
                 raise refusal(name, "one-dimensional, one per sample", values.shape)
             self._size = _same_size(name, values, self._size)
         self._epochs: list[int] = []
         self._members: list[np.ndarray] = []
         self._due: list[bool] = []
         self._rows: list[dict[str, np.ndarray]] = []
+        self._measured: list[dict[str, np.ndarray]] = []
 
     def __repr__(self) -> str:
         return f"Recording(epochs={len(self)}, samples={self._size}, tables={self.keys()})"
@@ -114,6 +119,15 @@ class Recording:
         """Bool (T,): the row was taken before a survey that a method waited for."""
         return np.array(self._due, dtype=bool)
 
+    @property
+    def measured(self) -> dict[str, np.ndarray]:
+        """What the epochs were worth, float64 (T,) or (T, L); NaN where it was not measured."""
+        found = {}
+        for name in dict.fromkeys(name for row in self._measured for name in row):
+            empty = np.full_like(next(row[name] for row in self._measured if name in row), np.nan)
+            found[name] = np.stack([row.get(name, empty) for row in self._measured])
+        return found
+
     def keys(self) -> list[str]:
         """Names of the tables, as ``"Method.table"``, in the order in which they appeared."""
         return list(dict.fromkeys(key for row in self._rows for key in row))
@@ -133,7 +147,7 @@ class Recording:
         empty = np.full(self._size or 0, np.nan, dtype=np.float32)
         return np.stack([row.get(key, empty) for row in self._rows])
 
-    def take(self, curriculum: Curriculum) -> None:
+    def take(self, curriculum: Curriculum, *, measured: Mapping[str, Any] | None = None) -> None:
         """Record the epoch that has just ended.
 
         Taken again (after a run went back to a checkpoint), it replaces that epoch's row and drops
@@ -142,10 +156,13 @@ class Recording:
         Args:
             curriculum: after the last step of an epoch; where a survey follows (DoCL's baselines),
                 after that.
+            measured: what the model is worth now, by name: numbers, such as
+                ``{"macro-F1": 0.71}`` on validation data, or vectors, such as
+                ``{"label F1": label_f1(targets, predictions)}``.
 
         Raises:
             RuntimeError: no epoch is over yet, or another one has begun.
-            ValueError: another number of samples than before.
+            ValueError: another number of samples than before, or another length of a vector.
         """
         epochs = curriculum.epochs
         if epochs.begun:
@@ -160,6 +177,7 @@ class Recording:
             epoch=curriculum.epoch,
             members=epochs.previous,
             survey_due=curriculum.survey_due,
+            measured=measured,
         )
 
     def append(
@@ -169,6 +187,7 @@ class Recording:
         epoch: int,
         members: torch.Tensor | np.ndarray | None = None,
         survey_due: bool = False,
+        measured: Mapping[str, Any] | None = None,
     ) -> None:
         """Record an epoch whose values come from elsewhere; copies are kept.
 
@@ -177,10 +196,11 @@ class Recording:
             epoch: epochs completed, at least 1; rows of this epoch and later ones are replaced.
             members: bool (N,), which samples it trained on; None is all.
             survey_due: a survey that belongs to the values was still to come.
+            measured: as of `take`.
 
         Raises:
             TypeError: an array of objects.
-            ValueError: arrays of different numbers of samples.
+            ValueError: arrays of different numbers of samples, or another length of a vector.
         """
         check_count("epoch", epoch, at_least=1)
         size, row = self._size, {}
@@ -198,14 +218,35 @@ class Recording:
         chosen = np.ones(size or 0, bool) if members is None else _array("members", members)
         if chosen.dtype != np.bool_ or chosen.ndim != 1:
             raise refusal("members", "bool (N,)", f"{chosen.dtype} {chosen.shape}")
-        self._size = _same_size("members", chosen, size)
+        size = _same_size("members", chosen, size)
+        values = self._worth(measured or {}, epoch)
+        self._size = size
         while self._epochs and self._epochs[-1] >= epoch:
-            for rows in (self._epochs, self._members, self._due, self._rows):
+            for rows in (self._epochs, self._members, self._due, self._rows, self._measured):
                 rows.pop()
         self._epochs.append(epoch)
         self._members.append(chosen)
         self._due.append(survey_due)
         self._rows.append(row)
+        self._measured.append(values)
+
+    def _worth(self, measured: Mapping[str, Any], epoch: int) -> dict[str, np.ndarray]:
+        """Copies of what was measured, if it fits what earlier epochs measured."""
+        found = {}
+        kept = [
+            row for number, row in zip(self._epochs, self._measured, strict=True) if number < epoch
+        ]
+        for name, values in measured.items():
+            given = _copy(values)
+            if given.dtype.kind not in "biuf":
+                raise TypeError(f"{name} must be real numbers. Got {given.dtype}.")
+            if given.ndim > 1:
+                raise refusal(name, "one number, or a vector", given.shape)
+            before = next((row[name].shape for row in kept if name in row), given.shape)
+            if before != given.shape:
+                raise refusal(name, f"of shape {before}, as before", given.shape)
+            found[name] = given.astype(np.float64)
+        return found
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write everything as one NumPy archive (.npz), whole or not at all.
@@ -226,6 +267,7 @@ class Recording:
             "survey_due": self.survey_due,
             **{VALUE + key: self[key] for key in self.keys()},
             **{EXTRA + name: values for name, values in self._fixed()},
+            **{MEASURED + name: values for name, values in self.measured.items()},
         }
         target = Path(path)
         partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}.partial")
@@ -267,12 +309,19 @@ class Recording:
             raise refusal("path", f"a recording of format {FORMAT} or earlier", shown, cause)
         fixed = {k.removeprefix(EXTRA): v for k, v in content.items() if k.startswith(EXTRA)}
         values = {k.removeprefix(VALUE): v for k, v in content.items() if k.startswith(VALUE)}
+        worth = {k.removeprefix(MEASURED): v for k, v in content.items() if k.startswith(MEASURED)}
         recording = cls(**fixed)
         due = content["survey_due"].tolist()
         for number, epoch in enumerate(content["epochs"].tolist()):
             rows = {key: table[number] for key, table in values.items()}
             members = content["members"][number]
-            recording.append(rows, epoch=epoch, members=members, survey_due=due[number])
+            recording.append(
+                rows,
+                epoch=epoch,
+                members=members,
+                survey_due=due[number],
+                measured={k: v[number] for k, v in worth.items() if not np.isnan(v[number]).all()},
+            )
         return recording
 
     def _fixed(self) -> Iterator[tuple[str, np.ndarray]]:
@@ -283,13 +332,17 @@ class Recording:
         yield from self.extra.items()
 
 
-def _array(name: str, values: Any) -> np.ndarray:
+def _copy(values: Any) -> np.ndarray:
     """A copy that nothing else writes to."""
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
         values = values.float() if values.dtype == torch.bfloat16 else values
         values = values.numpy()
-    found = np.array(values)
+    return np.array(values)
+
+
+def _array(name: str, values: Any) -> np.ndarray:
+    found = _copy(values)
     if found.dtype.kind not in "biufU" or not found.ndim:
         raise TypeError(f"{name} must be an array with one row per sample. Got {found.dtype}.")
     return found

@@ -11,6 +11,7 @@ import torch
 
 import gradatim as gr
 from gradatim.compare.contexts import SCORES, Context
+from gradatim.compare.data.texts import SEGMENT
 from gradatim.compare.names import find_method, make_pace, nearest
 from gradatim.compare.specs import Call, CurriculumSpec, parse_call
 from gradatim.methods.self_paced import SelfPaced
@@ -85,7 +86,7 @@ def assembled(spec: CurriculumSpec, context: Context) -> Parts:
             required or (ours and _wanted(kind, name, parts.arguments))
         ):
             continue
-        source = _SOURCES.get(name) if ours or name != "epochs" else None
+        source = _SOURCES.get(name) if ours or name not in ("epochs", "shares") else None
         if source is None:
             missing.append(name)
         else:
@@ -149,7 +150,8 @@ def _labels(name: str) -> Callable[[Context, Parts], torch.Tensor]:
 
 def _inputs(context: Context, parts: Parts) -> torch.Tensor:
     parts.seen.append("training inputs")
-    return context.training.features
+    features = context.training.features
+    return features % SEGMENT if context.modality == "text" else features
 
 
 _SCHEDULES: dict[type[gr.Method], tuple[str, ...]] = {
@@ -159,6 +161,8 @@ _SCHEDULES: dict[type[gr.Method], tuple[str, ...]] = {
     gr.MCL: ("inner_epochs", "function"),
     gr.LeRaC: ("epochs",),
     gr.CBS: ("planned_epochs",),
+    gr.SPDCL: ("shares",),
+    gr.InfoBatch: ("planned_epochs",),
 }
 """Parameters whose defaults are for the papers' hundreds of epochs, or for one kind of data."""
 
@@ -181,6 +185,7 @@ _SOURCES: dict[str, Callable[[Context, Parts], Any]] = {
     "num_classes": lambda context, parts: context.classes,
     "budget_epochs": lambda context, parts: context.budget_epochs,
     "total_epochs": lambda context, parts: context.budget_epochs,
+    "shares": lambda context, parts: context.shares,
     "planned_epochs": lambda context, parts: max(1, round(context.budget_epochs)),
     "seed": lambda context, parts: context.seed,
 }

@@ -17,7 +17,7 @@ from gradatim.compare import curricula
 from gradatim.compare.data import Task, load, make_task
 from gradatim.compare.extras import needs_extra
 from gradatim.compare.loggers import report_to
-from gradatim.compare.metrics import by_class, by_frequency, measure, per_item
+from gradatim.compare.metrics import by_class, by_frequency, by_label_group, measure, per_item
 from gradatim.compare.models import build_model, tokenizer_for
 from gradatim.compare.models.build import seeded
 from gradatim.compare.objectives import Objective
@@ -213,6 +213,8 @@ def _opened(
     if counts is not None:
         opened["by_class"] = by_class(task.kind, outputs, targets, task.label_names)
         opened["by_frequency"] = by_frequency(task.kind, outputs, targets, counts)
+    if task.kind == "multilabel":
+        opened["by_label_group"] = by_label_group(outputs, targets, counts or [])
     return opened
 
 

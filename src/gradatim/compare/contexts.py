@@ -110,6 +110,15 @@ class Context:
         """Ends of episodes, in the paper's proportions from the warm-up on."""
         return tuple(end // 5 * self.warmup_epochs for end in PAPER_EPISODES)
 
+    @property
+    def shares(self) -> int:
+        """Shares of an order that grows by one of them an epoch, from 2 to the usual 6.
+
+        K shares cost (K - 1) / 2 epochs until everything is shown: half of the budget E at
+        K = E + 1.
+        """
+        return min(6, max(2, round(self.budget_epochs) + 1))
+
     @functools.cached_property
     def scores(self) -> torch.Tensor:
         """Difficulty (N,) by `teacher_scores`."""

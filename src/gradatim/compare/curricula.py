@@ -20,6 +20,7 @@ from gradatim.compare.assembly import Parts, assembled, filled
 from gradatim.compare.contexts import SCORES, Context
 from gradatim.compare.data import Samples
 from gradatim.compare.names import ANTI, known_methods, spelling
+from gradatim.compare.reading import needs_hidden
 from gradatim.compare.specs import CurriculumSpec, distinct
 from gradatim.compare.teachers import teacher_scores
 from gradatim.method import overrides
@@ -37,6 +38,7 @@ __all__ = [
     "check_attach",
     "filled",
     "known_methods",
+    "reads_hidden",
     "sees",
     "spelling",
     "teacher_scores",
@@ -47,6 +49,7 @@ BASELINE = "uniform"
 CONTROLS = (BASELINE, "paced_random")
 
 SURVEY = "losses of the whole training set before an epoch"
+HIDDEN = "hidden states of the whole training set before an epoch"
 
 
 @dataclass(frozen=True)
@@ -172,6 +175,20 @@ def touches_model(spec: CurriculumSpec, *, kind: str = "classification") -> bool
     return any(overrides(_trial(part, kind, None)[1], "attach") for part in spec.parts)
 
 
+def reads_hidden(spec: CurriculumSpec, *, kind: str = "classification") -> bool:
+    """Tell whether a curriculum reads hidden states of texts.
+
+    Args:
+        spec: what was asked for.
+        kind: of the task.
+
+    Example:
+        >>> reads_hidden(CurriculumSpec("spdcl")), reads_hidden(CurriculumSpec("spl"))
+        (True, False)
+    """
+    return needs_hidden([_trial(part, kind, None)[1] for part in spec.parts])
+
+
 def check_attach(
     spec: CurriculumSpec, model: Any, optimizer: Any, *, kind: str = "classification"
 ) -> None:
@@ -228,7 +245,7 @@ def sees(spec: CurriculumSpec, *, kind: str = "classification") -> tuple[str, ..
         # A method that can ask for surveys does, unless it says by the usual parameter that not.
         asks = overrides(method, "survey_due")
         if asks and getattr(method, "survey_every_epochs", 1) is not None:
-            seen.append(SURVEY)
+            seen.append(HIDDEN if needs_hidden([method]) else SURVEY)
         seen += parts.seen
         seen += [f"{name} of the batch" for name in method.wants if name not in usual]
     return tuple(dict.fromkeys(seen))

@@ -5,23 +5,28 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from dataclasses import dataclass, fields, is_dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from gradatim.compare.calls import CurriculumSpec
 from gradatim.compare.contexts import START_FRACTION
-from gradatim.compare.curricula import check_all, check_attach, touches_model
+from gradatim.compare.curricula import check_all, check_attach, reads_hidden, touches_model
 from gradatim.compare.data import Loaded, Task, folds_of, load, make_task
-from gradatim.compare.metrics import METRICS, PRIMARY
-from gradatim.compare.models import build_model
+from gradatim.compare.metrics import METRICS, PRIMARY, has
+from gradatim.compare.models import build_model, tokenizer_for
 from gradatim.compare.plan import Plan
+from gradatim.compare.reading import cropped, shows_hidden
 from gradatim.validation import refusal
 
 __all__ = ["RECIPES", "Recipe", "resolve"]
 
 SMALLEST_BATCH = 8
+# What transformers reads from a folder: configuration, vocabulary, weights.
+WEIGHTS = (".json", ".txt", ".model", ".safetensors", ".bin")
 
 
 @dataclass(frozen=True)
@@ -78,19 +83,20 @@ def resolve(plan: Plan) -> tuple[Plan, dict[str, Any]]:
     folds = folds_of(loaded)
     # What fits the smallest training part fits all: the one that lacks the largest fold.
     fold = None if folds is None else int(np.bincount(folds)[1:].argmax()) + 1
+    encode = tokenizer_for(plan.model, plan.max_tokens) if loaded.modality == "text" else None
     tasks = {
-        slug: make_task(loaded, stress, seed=first, fold=fold)
+        slug: make_task(loaded, stress, seed=first, fold=fold, encode_texts=encode)
         for slug, stress in plan.settings.items()
     }
     task = next(iter(tasks.values()))
     family = task.modality
-    if task.modality == "text" and plan.model != "default" and ":" not in plan.model:
+    if encode is not None:
         family = "transformer"
     recipe = RECIPES.get(f"{family}, {task.kind}", RECIPES[family])
     smallest = min(len(each.training) for each in tasks.values())
     metric = plan.metric or PRIMARY[task.kind]
-    if task.kind not in METRICS[metric].kinds:
-        known = ", ".join(name for name, entry in METRICS.items() if task.kind in entry.kinds)
+    if not has(metric, task.kind, task.outputs):
+        known = ", ".join(name for name in METRICS if has(name, task.kind, task.outputs))
         raise refusal("metric", f"one for {task.kind}: {known}", repr(metric))
     chosen = {
         "metric": metric,
@@ -118,13 +124,18 @@ def resolve(plan: Plan) -> tuple[Plan, dict[str, Any]]:
         cause = "A paced curriculum starts with that many samples; a smaller batch would do."
         rule = f"at most {most}, half of the training part"
         raise refusal("batch_size", rule, resolved.batch_size, cause)
+    if encode is not None:
+        known = {name: metadata.version(name) for name in ("tokenizers", "transformers")}
+        resolved = resolved.with_values(
+            versions=dict(sorted({**resolved.versions, **known}.items()))
+        )
     _check_device(resolved)
     _check_model(resolved, task)
     return resolved, {slug: each.facts for slug, each in tasks.items()}
 
 
 def _fingerprint(loaded: Loaded, plan: Plan) -> str:
-    """Name the content of the data, and of your own code that makes models or curricula.
+    """Name the content of the data, and of your own code and weights that make models or curricula.
 
     A file that changes between two runs of a command must not go unnoticed.
     """
@@ -138,7 +149,19 @@ def _fingerprint(loaded: Loaded, plan: Plan) -> str:
             source = _source_of(name.partition(":")[0])
             if source is not None:
                 digest.update(source.read_bytes())
+    if loaded.modality == "text" and tokenizer_for(plan.model, plan.max_tokens) is not None:
+        _feed_folder(digest, Path(plan.model))
     return digest.hexdigest()
+
+
+def _feed_folder(digest: Any, folder: Path) -> None:
+    """Hash what a transformer is loaded from, where that is a folder."""
+    if folder.is_dir():
+        for path in sorted(folder.iterdir()):
+            if path.is_file() and path.suffix in WEIGHTS:
+                digest.update(path.name.encode())
+                with path.open("rb") as opened:
+                    digest.update(hashlib.file_digest(opened, "blake2b").digest())
 
 
 def _source_of(module: str) -> Path | None:
@@ -197,7 +220,8 @@ def _check_device(plan: Plan) -> None:
 def _check_model(plan: Plan, task: Task) -> None:
     """Refuse a model that cannot be made, or that a curriculum of layers cannot work on."""
     curricula = [spec for spec in plan.specs if touches_model(spec, kind=task.kind)]
-    if plan.model == "default" and not curricula:
+    readers = [spec for spec in plan.specs if reads_hidden(spec, kind=task.kind)]
+    if plan.model == "default" and not curricula and not readers:
         return  # ours can be made
     shape = tuple(task.training.features.shape[1:])
     model = build_model(
@@ -208,9 +232,37 @@ def _check_model(plan: Plan, task: Task) -> None:
         tokens=task.tokens,
         seed=0,
     )
+    for spec in readers:
+        _check_hidden(spec, plan, task, model)
     optimizer = plan.training(len(task.training)).make_optimizer(model)
     for spec in curricula:
         check_attach(spec, model, optimizer, kind=task.kind)
+
+
+def _check_hidden(spec: CurriculumSpec, plan: Plan, task: Task, model: torch.nn.Module) -> None:
+    """Refuse a curriculum that reads hidden states, for a model that does not show them."""
+    if not shows_hidden(model):
+        rule = "able to work on the model"
+        got = f"{spec.label}, which reads hidden states, and model {plan.model!r} shows none"
+        cause = "Transformers do, and the default model of texts."
+        if ":" in plan.model:
+            cause = "Let its forward take hidden=True, and return outputs, hidden states and mask."
+        elif task.modality != "text":
+            cause = f"The data are of kind {task.modality!r}. {cause}"
+        raise refusal("curricula", rule, got, cause)
+    mode = model.training
+    rule = "(outputs, hidden states (B, L, h), mask (B, L)) of a model called with hidden=True"
+    with torch.no_grad():
+        answer = model.eval()(cropped(model, task.training.features[:2]), hidden=True)
+    model.train(mode)
+    if not isinstance(answer, tuple) or len(answer) != 3:
+        got = type(answer).__name__
+        got = f"tuple of {len(answer)}" if isinstance(answer, tuple) else got
+        raise refusal("model", f"one that returns {rule}", got)
+    hidden, mask = answer[1:]
+    if hidden.ndim != 3 or mask.shape != hidden.shape[:2] or len(mask) != len(answer[0]):
+        shapes = ", ".join(str(tuple(part.shape)) for part in answer)
+        raise refusal("model", f"one that returns {rule}", shapes)
 
 
 def _device() -> str:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from gradatim.compare.data import folds_of, load
-from gradatim.compare.metrics import by_class, by_frequency, measure, per_item
+from gradatim.compare.metrics import by_class, by_frequency, by_label_group, measure, per_item
 from gradatim.compare.plan import Plan
 
 __all__ = ["fold_count", "mean_curve", "pooled", "trainings"]
@@ -135,6 +135,8 @@ def pooled(plan: Plan, parts: Sequence[Result], *, kind: str, names: Sequence[st
         counts = np.sum([part["training_counts"] for part in parts], axis=0).tolist()
         run["by_class"] = by_class(kind, outputs, targets, names)
         run["by_frequency"] = by_frequency(kind, outputs, targets, counts)
+        if kind == "multilabel":
+            run["by_label_group"] = by_label_group(outputs, targets, counts)
     return run
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
+from gradatim.analysis.text_labels import label_groups
 from gradatim.compare.extras import needs_extra
 from gradatim.compare.scoring import (
     KINDS,
@@ -15,8 +16,10 @@ from gradatim.compare.scoring import (
     Score,
     Values,
     as_arrays,
+    binary_f1,
     calibration_error,
     correct,
+    decided_f1,
     f1_per_label,
     macro_f1,
     matthews,
@@ -28,7 +31,7 @@ from gradatim.compare.scoring import (
     surprise,
     wrong_labels,
 )
-from gradatim.validation import check_choice, refusal
+from gradatim.validation import check_choice, check_count, refusal
 
 __all__ = [
     "METRICS",
@@ -36,6 +39,8 @@ __all__ = [
     "Metric",
     "by_class",
     "by_frequency",
+    "by_label_group",
+    "has",
     "measure",
     "per_item",
 ]
@@ -106,6 +111,8 @@ _ALL: tuple[Any, ...] = (
     "F1, averaged over labels, or over the classes found in targets or predictions",
     ("micro_f1", "micro F1", CLASSES + LABELS, UP, "points", micro_f1, None),
     "F1 of all decisions pooled; with one class per item it equals accuracy",
+    ("f1", "F1", CLASSES, UP, "points", binary_f1, None),
+    "F1 of the second of two classes; other numbers of classes do not have it",
     ("mcc", "Matthews correlation", CLASSES, UP, "", matthews, None),
     "correlation of predicted and true classes, -1 to 1; 0 if either is constant",
     ("calibration_error", "calibration error", CLASSES, DOWN, "points", calibration_error, None),
@@ -159,10 +166,28 @@ def measure(kind: str, outputs: Values, targets: Values) -> dict[str, float]:
         Guo et al., "On calibration of modern neural networks", ICML 2017 (calibration error).
     """
     pair = as_arrays(kind, outputs, targets)
+    known = [m for m in METRICS.values() if has(m.name, kind, pair[0].shape[1])]
     with needs_extra("gradatim compare"):
-        single = kind == "regression" and pair[1].shape[1] == 1  # its one target is the largest
-        known = [m for m in METRICS.values() if kind in m.kinds]
-        return {m.name: m.score(*pair) for m in known if not (single and m.name == "top_target")}
+        return {m.name: m.score(*pair) for m in known}
+
+
+def has(name: str, kind: str, outputs: int) -> bool:
+    """Tell whether a task has a metric.
+
+    Args:
+        name: a metric.
+        kind: of the task.
+        outputs: classes, labels or targets.
+
+    Example:
+        >>> has("f1", "classification", 2), has("f1", "classification", 3)
+        (True, False)
+    """
+    if name == "top_target" and outputs == 1:  # the one target is the largest
+        return False
+    if name == "f1" and outputs != 2:
+        return False
+    return kind in METRICS[name].kinds
 
 
 def per_item(name: str, outputs: Values, targets: Values) -> np.ndarray | None:
@@ -260,6 +285,54 @@ def by_frequency(
         values = scores[(group == number) & ~np.isnan(scores)]
         if len(values):
             found[name] = float(values.mean())
+    return found
+
+
+def by_label_group(
+    outputs: Values,
+    targets: Values,
+    training_counts: Sequence[int],
+    *,
+    groups: int = 4,
+    empty: Literal["zero", "skip"] = "zero",
+) -> dict[str, float]:
+    """Average F1 within groups of labels by how often they occur in training (SPDCL, Figure 7).
+
+    Labels are sorted by their training items, most first, equal ones by their place, and divided
+    into groups as equal as possible, first ones larger: 54 labels into 14, 14, 13 and 13.
+
+    Args:
+        outputs: logits (N, L).
+        targets: 0/1 (N, L).
+        training_counts: training items per label, in the outputs' order.
+        groups: how many; no more than there are labels.
+        empty: a label that neither occurs nor is predicted counts 0 (``"zero"``) or nothing
+            (``"skip"``); a group of such labels alone is 0.
+
+    Returns:
+        Macro-F1 by the ranks of a group's labels, such as ``"1-14"``.
+
+    Raises:
+        ValueError: counts that do not fit, or bad outputs or targets.
+
+    Example:
+        >>> outputs, targets = np.array([[1, 1, -1], [-1, 1, 1]]), np.array([[1, 1, 0], [0, 0, 1]])
+        >>> by_label_group(outputs, targets, [9, 5, 7], groups=2)
+        {'1-2': 1.0, '3': 0.6666666666666666}
+    """
+    scores, truth = as_arrays("multilabel", outputs, targets)
+    values = decided_f1(scores, truth, empty=check_choice("empty", empty, ("zero", "skip")))
+    counts = np.asarray(training_counts)
+    if counts.shape != values.shape:
+        raise refusal("training_counts", f"{len(values)} numbers, one per label", counts.shape)
+    check_count("groups", groups, at_least=1)
+    found, first = {}, 1
+    for group in label_groups(counts, min(groups, len(values))):
+        last = first + len(group) - 1
+        known = values[group][~np.isnan(values[group])]
+        name = str(first) if first == last else f"{first}-{last}"
+        found[name] = float(known.mean()) if len(known) else 0.0
+        first = last + 1
     return found
 
 

@@ -200,7 +200,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise refusal("data", "a TOML file", f"{path}: {error}") from error
     # Paths in a file are meant from where the file lies.
-    for name in ("data", "validation", "test"):
+    for name in ("data", "validation", "test", "model"):
         value = table.get(name)
         if isinstance(value, str) and (path.parent / value).exists():
             table[name] = str(path.parent / value)

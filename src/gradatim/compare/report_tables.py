@@ -22,8 +22,8 @@ def score_tables(runs: Runs, names: Sequence[str], *, primary: str) -> list[dict
     """Average over seeds what was measured besides the primary metric.
 
     Args:
-        runs: finished cells by curriculum, with any of ``scores``, ``by_frequency`` and
-            ``by_class``, dicts of numbers.
+        runs: finished cells by curriculum, with any of ``scores``, ``by_frequency``,
+            ``by_label_group`` and ``by_class``, dicts of numbers.
         names: curricula in the order of the columns.
         primary: the metric that has its own table.
 
@@ -42,6 +42,8 @@ def score_tables(runs: Runs, names: Sequence[str], *, primary: str) -> list[dict
          "None of them was tested: the verdicts rest on one metric, chosen beforehand."),
         ("by_frequency", "Frequent and rare classes", "Mean recall (F1 for labels), in percent, of "
          "classes in three groups by how often they occur in training."),
+        ("by_label_group", "Labels by frequency", "Macro-F1, in percent, of labels sorted by how "
+         "often they occur in training, most frequent first, in groups of equal size."),
         ("by_class", "By class", "Recall (F1 for labels) in percent, means over seeds."),
     ):  # fmt: skip
         means = {name: _means(runs[name], field) for name in columns}
@@ -74,6 +76,8 @@ def _means(done: Sequence[Mapping[str, Any]], field: str) -> dict[str, float]:
 def _label(field: str, key: str) -> str:
     if field == "by_frequency":
         return GROUPS.get(key, key)
+    if field == "by_label_group":
+        return f"label {key}" if key.isdigit() else f"labels {key.replace('-', ' to ')}"
     if field == "scores" and key in METRICS:
         return f"{METRICS[key].title} {'↑' if METRICS[key].higher_is_better else '↓'}"
     return key.replace("_", " ") if field == "scores" else key

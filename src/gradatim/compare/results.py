@@ -26,6 +26,8 @@ from gradatim.compare.verdicts import Comparison, judge
 
 __all__ = ["Row", "summarise", "write_results"]
 
+GROUPS = "by_label_group"
+
 Result: TypeAlias = "dict[str, Any]"
 Runs: TypeAlias = "dict[int, Result]"
 Cells: TypeAlias = "Mapping[Cell, Result]"
@@ -271,18 +273,23 @@ def _kept(result: Result) -> Result:
 
 def _csv(plan: Plan, cells: Cells) -> str:
     """One line per cell, for spreadsheets."""
-    metrics = list(next(iter(cells.values()))["scores"]) if cells else [plan.metric]
+    # A folder may hold runs from before a metric was known.
+    metrics = list(dict.fromkeys(name for cell in cells.values() for name in cell["scores"]))
+    metrics = metrics or [plan.metric]
+    groups = list(dict.fromkeys(n for cell in cells.values() for n in cell.get(GROUPS, {})))
     columns = ("validation_score", "learning_rate", "checkpoint_step", "steps", "corrupted_labels")
     kinds = ("forward", "backward", "survey", "evaluation")
     sections = list(dict.fromkeys(name for cell in cells.values() for name in cell["seconds"]))
-    header = ["setting", "curriculum", "seed", *(f"test_{name}" for name in metrics), *columns]
+    header = ["setting", "curriculum", "seed", *(f"test_{name}" for name in metrics)]
+    header += [*(f"test_macro_f1_labels_{name}" for name in groups), *columns]
     header += ["epochs", *(f"{kind}_samples" for kind in kinds)]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([*header, *(f"{name}_seconds" for name in sections)])
     for cell, result in cells.items():
         row: list[Any] = [cell.setting, cell.curriculum, cell.seed]
-        row += [result["scores"][name] for name in metrics]
+        row += [result["scores"].get(name) for name in metrics]
+        row += [result.get(GROUPS, {}).get(name) for name in groups]
         row += [result[name] for name in columns]
         epochs = [len(each["epochs"]) for each in trainings(result)]
         row += [epochs[0] if len(set(epochs)) == 1 else float(np.mean(epochs))]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
@@ -20,8 +20,10 @@ __all__ = [
     "Score",
     "Values",
     "as_arrays",
+    "binary_f1",
     "calibration_error",
     "correct",
+    "decided_f1",
     "f1_per_label",
     "macro_f1",
     "matthews",
@@ -118,11 +120,34 @@ def f1_per_label(outputs: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return np.divide(2.0 * both, total, out=np.full(len(total), np.nan), where=found)
 
 
-def macro_f1(outputs: np.ndarray, targets: np.ndarray) -> float:
-    """Average F1 over labels, or over the classes that occur in targets or predictions."""
+def decided_f1(
+    outputs: np.ndarray, targets: np.ndarray, *, empty: Literal["zero", "skip"] = "zero"
+) -> np.ndarray:
+    """Give F1 per label (L,), 0 or NaN for one that neither occurs nor is predicted."""
+    both, total = _label_counts(outputs, targets)
+    unknown = np.full(len(total), 0.0 if empty == "zero" else np.nan)
+    return np.divide(2.0 * both, total, out=unknown, where=total > 0)
+
+
+def binary_f1(outputs: np.ndarray, targets: np.ndarray) -> float:
+    """Compute F1 of the second of two classes; 0 where it neither occurs nor is predicted."""
+    predicted, actual = decided(outputs, targets) == 1, targets == 1
+    total = int(predicted.sum() + actual.sum())
+    return 2 * int((predicted & actual).sum()) / total if total else 0.0
+
+
+def macro_f1(
+    outputs: np.ndarray, targets: np.ndarray, *, empty: Literal["zero", "skip"] = "zero"
+) -> float:
+    """Average F1 over labels, or over the classes that occur in targets or predictions.
+
+    A label that neither occurs nor is predicted counts 0, or nothing with ``empty="skip"``; where
+    all are so, the mean is 0.
+    """
     if targets.ndim == 2:
-        both, total = _label_counts(outputs, targets)
-        return float(np.divide(2.0 * both, total, out=np.zeros(len(total)), where=total > 0).mean())
+        values = decided_f1(outputs, targets, empty=empty)
+        values = values[~np.isnan(values)]
+        return float(values.mean()) if len(values) else 0.0
     from sklearn.metrics import f1_score
 
     return float(f1_score(targets, decided(outputs, targets), average="macro"))

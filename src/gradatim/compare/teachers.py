@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 import gradatim as gr
+from gradatim.compare.data.texts import SEGMENT
 from gradatim.compare.extras import needs_extra
 from gradatim.validation import check_choice, check_count
 
@@ -121,7 +122,7 @@ def _features(features: torch.Tensor, modality: str) -> Any:
             import numpy as np
             import scipy.sparse
             from sklearn.preprocessing import normalize
-        ids = features.numpy()
+        ids = features.numpy() % SEGMENT  # a word is the same in both texts of a pair
         rows, columns = np.nonzero(ids)
         words = ids[rows, columns]
         ones = np.ones(len(words))

@@ -20,6 +20,7 @@ import gradatim as gr
 from gradatim.compare.budget import Budget, Spent, cosine
 from gradatim.compare.data import Samples
 from gradatim.compare.objectives import Objective
+from gradatim.compare.reading import ask, ask_all, cropped, in_chunks, needs_hidden, shows_hidden
 from gradatim.compare.stopwatch import Stopwatch
 from gradatim.measured import collected
 from gradatim.validation import check_choice, check_count, check_number, refusal
@@ -34,6 +35,7 @@ REGIMES = ("cosine", "exponential", "constant", "plateau")
 EXPONENTIAL_END = 0.01  # of the rate at the start
 DECAYS = 2  # of the plateau regime, each by ten, before it stops early
 EVALUATION_BATCH = 1024
+SURVEY_BATCH = 256  # of texts of a transformer, whose hidden states may come with them
 
 Score = Callable[[torch.Tensor, torch.Tensor], float]
 
@@ -84,7 +86,9 @@ class Training:
         """Build the optimizer of a model's parameters."""
         rate, decay = self.learning_rate, self.weight_decay
         if self.optimizer == "adamw":
-            return torch.optim.AdamW(model.parameters(), rate, weight_decay=decay)
+            # A transformer's steps wait for memory: one pass over it instead of ten.
+            fused = True if getattr(model, "dynamic_padding", False) else None
+            return torch.optim.AdamW(model.parameters(), rate, weight_decay=decay, fused=fused)
         return torch.optim.SGD(
             model.parameters(), rate, momentum=0.9, nesterov=True, weight_decay=decay
         )
@@ -154,13 +158,15 @@ def predict(
     outputs: list[torch.Tensor] = []
     total = torch.zeros((), dtype=torch.float64)
     with torch.no_grad():
-        for start in range(0, len(samples), EVALUATION_BATCH):
-            part = slice(start, start + EVALUATION_BATCH)
-            found = model(samples.features[part].to(device)).float()
+        parts = list(in_chunks(model, samples.features, device, rows=EVALUATION_BATCH))
+        for part in parts:
+            features = cropped(model, samples.features[part])
+            found = model(features.to(device)).float()
             total += objective.losses(found, samples.labels[part].to(device)).double().sum().cpu()
             outputs.append(found.cpu())
     model.train(mode)
-    return objective.in_units(torch.cat(outputs)), float(total / len(samples))
+    found = torch.cat(outputs)[torch.argsort(torch.cat(parts))]
+    return objective.in_units(found), float(total / len(samples))
 
 
 def train(
@@ -246,6 +252,9 @@ class _Run:
         methods = (method,) if isinstance(method, gr.Method) else tuple(method)
         self.curriculum = gr.Curriculum(*methods, seed=seed, criterion=objective.errors)
         self.shaping = [each for each in methods if each.shapes_model]
+        self.hidden = needs_hidden(methods) and shows_hidden(model)
+        padded = getattr(model, "dynamic_padding", False)
+        self.survey_rows = SURVEY_BATCH if padded else EVALUATION_BATCH
         if settings.batch_size % fabric.world_size:
             rule = f"a multiple of the {fabric.world_size} devices"
             raise refusal("batch_size", rule, settings.batch_size)
@@ -301,7 +310,7 @@ class _Run:
         """Train one epoch of the curriculum; whether the run is over."""
         if self.curriculum.survey_due:
             with self.watch("survey"):
-                self.curriculum.survey(self.training, self.look, batch_size=EVALUATION_BATCH)
+                self.curriculum.survey(self.training, self.look, batch_size=self.survey_rows)
             self.spent.survey += len(self.training)
             self.done.samples["survey"] += len(self.training)
         with self.watch("selection"), collected() as parts:
@@ -313,7 +322,9 @@ class _Run:
         iterator = iter(self.loader)
         for number in range(1, batches + 1):
             with self.watch("data"):
-                features, targets = (self.fabric.to_device(part) for part in next(iterator))
+                features, targets = next(iterator)
+                features = self.fabric.to_device(cropped(self.bare, features))
+                targets = self.fabric.to_device(targets)
             self.step(features, targets)
             self.spent.epochs = begun + number / batches
             if self.after_step():
@@ -323,12 +334,14 @@ class _Run:
     def step(self, features: torch.Tensor, targets: torch.Tensor) -> None:
         """Train on one batch."""
         with self.watch("forward"):
-            outputs = self.model(features)
+            outputs, signals = ask(self.model, features, hidden=self.hidden)
             wanted = self.objective.wanted(targets)
             outputs = outputs if outputs.ndim == wanted.ndim + 1 else outputs.reshape(wanted.shape)
             losses = self.curriculum.criterion(outputs, wanted)
         with self.watch("selection"):
-            loss = self.curriculum(losses, logits=outputs, outputs=outputs, targets=wanted)
+            loss = self.curriculum(
+                losses, logits=outputs, outputs=outputs, targets=wanted, **signals
+            )
         with self.watch("backward"):
             self.fabric.backward(loss)
             self.optimizer.step()
@@ -397,10 +410,11 @@ class _Run:
         return False
 
     def look(self, batch: list[torch.Tensor]) -> dict[str, torch.Tensor]:
-        """Losses of a batch that a method surveys."""
-        features, targets = (self.fabric.to_device(part) for part in batch)
+        """What a method surveys of a batch: losses, outputs and, if wanted, hidden states."""
+        features, targets = batch[0], self.fabric.to_device(batch[1])
         with self.fabric.autocast():
-            outputs = self.bare(features).float()
+            outputs, signals = ask_all(self.bare, features, self.device, hidden=self.hidden)
+        outputs = outputs.float()
         losses = self.objective.losses(outputs, targets)
-        wanted = self.objective.wanted(targets)
-        return {"losses": losses, "logits": outputs, "outputs": outputs, "targets": wanted}
+        signals |= {"logits": outputs, "outputs": outputs}
+        return {"losses": losses, "targets": self.objective.wanted(targets), **signals}

@@ -1,4 +1,4 @@
-"""The figures of the DIHCL, DoCL and LeRaC papers, from recordings of one's own runs.
+"""The figures of the DIHCL, DoCL, LeRaC and SPDCL papers, from recordings of one's own runs.
 
 `gradatim.analysis` has what they show as arrays; the command is `gradatim figure`.
 """

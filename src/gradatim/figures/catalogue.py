@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gradatim.analysis.recording import Recording
-from gradatim.figures import drawings, layers
+from gradatim.figures import drawings, layers, text
 from gradatim.figures.request import Request
 from gradatim.validation import check_choice, refusal
 
@@ -71,6 +71,16 @@ FIGURES: dict[str, Kind] = {
         layers.lerac_entropy,
         (),
     ),
+    "spdcl-norms": Kind(
+        "norms of texts, epoch by epoch, and the scores beside them", 1, text.spdcl_norms, ()
+    ),
+    "spdcl-lengths": Kind(
+        "length of texts against their norm before training", 1, text.spdcl_lengths, ()
+    ),
+    "spdcl-labels": Kind("how frequent each label is, in four groups", 1, text.spdcl_labels, ()),
+    "spdcl-groups": Kind(
+        "macro-F1 of two runs in four groups of labels", 2, text.spdcl_groups, ("epochs",)
+    ),
 }
 
 
@@ -86,7 +96,8 @@ def draw(
         name: a key of `FIGURES`.
         *runs: recordings, or paths of saved ones.
         epochs: at which groups are formed (dihcl-2, dihcl-4); None takes those that lie where the
-            paper's lie: 10, 40 and 210 of 300, and 40.
+            paper's lie: 10, 40 and 210 of 300, and 40. Of spdcl-groups, the one that is shown; None
+            takes the last.
         hardness: a table to use instead of `gradatim.Dynamics`' own hardness.
 
     Returns:

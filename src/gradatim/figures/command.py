@@ -35,7 +35,8 @@ def add_figure_options(parser: argparse.ArgumentParser) -> None:
         type=int,
         action="append",
         metavar="E",
-        help="form the groups at this epoch; may be given several times (dihcl-2, dihcl-4)",
+        help="form the groups at this epoch; may be given several times (dihcl-2, dihcl-4); for "
+        "spdcl-groups, show this one",
     )
     parser.add_argument(
         "--hardness", metavar="TABLE", help="use this table instead of the hardness of gr.Dynamics"

@@ -116,13 +116,14 @@ def wide_range(axis: Axes, values: np.ndarray) -> None:
         axis.set_yscale("log")
 
 
-def legend(figure: Figure, axes: Sequence[Axes]) -> Figure:
-    """Name each line once, below all panels."""
+def legend(figure: Figure, axes: Sequence[Axes], columns: int | None = None) -> Figure:
+    """Name each line once, below all panels; ``columns`` of names are chosen if None."""
     found = {}
     for axis in axes:
         for line, name in zip(*axis.get_legend_handles_labels(), strict=True):
             found.setdefault(name, line)
-    columns = 2 if figure.get_figwidth() < 4 else 3 if len(found) in (3, 6) else 4
+    if columns is None:
+        columns = 2 if figure.get_figwidth() < 4 else 3 if len(found) in (3, 6) else 4
     figure.legend(
         list(found.values()),
         [_plain(name) for name in found],

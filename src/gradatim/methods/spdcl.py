@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 
 from gradatim.method import Batch, Method, Pool, Run
-from gradatim.scores.nuclear import masked_norms
+from gradatim.scores.token_norms import NORMS
 from gradatim.selection import prefix_size, share_sizes
 from gradatim.selection.partial import permutation
 from gradatim.table import Scalar, Table
@@ -39,6 +39,10 @@ class SPDCL(Method):
         shares: K, in [1, n]; 1 is plain training.
         change: ``"signed"`` sorts by D, as Eq. 2 and the algorithm say; ``"abs"`` by its size, as
             the text does. While norms fall, the signed order puts those that changed most last.
+            ``"none"`` keeps the order by d_1: one survey, a fixed order to compare with.
+        norm: d. ``"nuclear"``, Eq. 1, or one of those that the paper compares it to: ``"word"``,
+            `gradatim.scores.word_norm`; ``"word_mean"``, its mean; ``"l1"`` and ``"l2"``,
+            `gradatim.scores.l1_norm` and `gradatim.scores.l2_norm`.
         review: rho in [0, 1]: before all is visible, a new random part of each earlier share of
             this fraction (rounded up) is trained on, next to all of the newest share.
         planned_epochs: how long training will last; warns where all would never be visible.
@@ -50,14 +54,19 @@ class SPDCL(Method):
     State:
         norm: float32 (N,), d, last seen. before: float32 (N,), d of the time before that. change:
         float32 (N,), D = norm - before. All NaN where unknown. seen: int64 (N,), when d was: 2 e in
-        the survey before epoch e = t - 1, 2 e + 1 in that epoch; -1 at first. surveyed: e of the
-        last survey, or -1. All merged by the later observation.
+        the survey before epoch e = t - 1, 2 e + 1 in that epoch; -1 at first. tokens: int64 (N,),
+        ones in the mask then; 0 at first. surveyed: e of the last survey, or -1. All merged by the
+        later observation.
 
     Raises:
         ValueError: a parameter outside its range; at the first epoch, more shares than samples; in
             the survey or the call, missing hidden states or mask, or such as
             `gradatim.scores.nuclear_norm` refuses.
         RuntimeError: at an epoch's start, a survey that is due was not made.
+
+    Warns:
+        UserWarning: fewer planned epochs than shares; texts of another number of tokens than
+            before, whose D is then taken for unknown.
 
     Example:
         >>> import torch, gradatim as gr
@@ -79,7 +88,8 @@ class SPDCL(Method):
         equal change are in the order of their norms. In ``measure="training"``, which is ours,
         samples that were not seen since d_1 have no D: they count as the (lower) median of those
         that have one, by ascending norm, so that what changed least is left for later and what is
-        new comes in the linguistic order.
+        new comes in the linguistic order. The paper compares norms, and gives no formulas and no
+        numbers for the others.
 
     Caveats:
         One pass over the data per epoch before t = K (K - 1 of them). Truncation and padding must
@@ -99,15 +109,18 @@ class SPDCL(Method):
         self,
         shares: int = 6,
         *,
-        change: Literal["signed", "abs"] = "signed",
+        change: Literal["signed", "abs", "none"] = "signed",
+        norm: Literal["nuclear", "word", "word_mean", "l1", "l2"] = "nuclear",
         review: float = 1.0,
         planned_epochs: int | None = None,
         measure: Literal["survey", "training"] = "survey",
         tie: Literal["random", "index"] = "random",
     ) -> None:
         self.shares = check_count("shares", shares, at_least=1)
-        check_choice("change", change, ("signed", "abs"))
-        self.change: Literal["signed", "abs"] = change
+        check_choice("change", change, ("signed", "abs", "none"))
+        self.change: Literal["signed", "abs", "none"] = change
+        check_choice("norm", norm, NORMS)
+        self.norm: Literal["nuclear", "word", "word_mean", "l1", "l2"] = norm
         self.review = check_number("review", review, at_least=0, at_most=1)
         if planned_epochs is not None:
             check_count("planned_epochs", planned_epochs, at_least=1)
@@ -132,14 +145,15 @@ class SPDCL(Method):
         if self.shares > run.size:
             rule = f"at most the number of samples, {run.size}"
             raise refusal("shares", rule, self.shares)
-        self.norm = Table("norm", fill=math.nan)
+        self.norms = Table("norm", fill=math.nan)
         self.before = Table("before", fill=math.nan)
         self.changes = Table("change", fill=math.nan)
         self.seen = Table("seen", dtype=torch.int64, fill=-1)
+        self.tokens = Table("tokens", dtype=torch.int64)
         self.surveyed = Scalar("surveyed", fill=-1)
 
     def survey_due(self, run: Run) -> bool:
-        measured = run.epoch == 0 or self.measure == "survey"
+        measured = run.epoch == 0 or (self.measure == "survey" and self.change != "none")
         if not measured or run.epoch + 1 >= self.shares:
             return False
         return int(self.surveyed.value) != run.epoch
@@ -148,6 +162,8 @@ class SPDCL(Method):
         return True  # surveys are welcome in any epoch
 
     def record(self, batch: Batch, run: Run) -> dict[str, torch.Tensor]:
+        if self.change == "none" and not (batch.surveyed and batch.epoch == 0):
+            return {}  # d_1 it stays
         if not batch.surveyed and (self.measure == "survey" or batch.epoch + 2 >= self.shares):
             return {}  # no order is left to be made from it
         missing = [name for name in self.accepts if batch.signals.get(name) is None]
@@ -155,11 +171,14 @@ class SPDCL(Method):
             return {}  # somebody else's
         if missing:
             raise ValueError(self._missing(missing[0], surveyed=batch.surveyed))
-        hidden = batch.signals["hidden"]
+        hidden, mask = (batch.signals[name] for name in self.accepts)
         if isinstance(hidden, torch.Tensor) and hidden.ndim and len(hidden) != batch.size:
             raise refusal("hidden", f"one row per sample: {batch.size} of them", hidden)
+        if not isinstance(mask, torch.Tensor):  # anything else is not cut where rows only pad
+            raise TypeError(str(refusal("mask", "a tensor (B, L)", type(mask).__name__)))
         # The states themselves would take 19 MB for each batch of 25 x 250 x 768.
-        return {"norm": masked_norms(hidden, batch.signals["mask"], batch.index).float()}
+        norms = NORMS[self.norm](hidden, mask, batch.index).float()
+        return {"norm": norms, "tokens": (mask == 1).sum(1).to(norms.device)}
 
     def _missing(self, name: str, *, surveyed: bool) -> str:
         where = "forward(batch) must return" if surveyed else "the call must be given"
@@ -179,14 +198,34 @@ class SPDCL(Method):
         now = 2 * batch.epoch + (0 if batch.surveyed else 1)
         # Seen twice at one time, as by a second survey: compared to the time before, not to itself.
         again = self.seen[index] == now
-        before = torch.where(again, self.before[index], self.norm[index])
+        before = torch.where(again, self.before[index], self.norms[index])
         norm = norm.to(before)
-        self.norm.write(index, norm)
+        before = self._comparable(before, batch.signals["tokens"].to(index), index)
+        self.norms.write(index, norm)
         self.before.write(index, before)
         self.changes.write(index, norm - before)
         self.seen.write(index, torch.full_like(index, now))
         if batch.surveyed:
             self.surveyed.write(float(batch.epoch))
+
+    def _comparable(
+        self, before: torch.Tensor, tokens: torch.Tensor, index: torch.Tensor
+    ) -> torch.Tensor:
+        """Earlier norms, NaN where a text had another number of tokens then."""
+        known = self.tokens[index]
+        self.tokens.write(index, tokens)
+        other = (known != tokens) & (known > 0)
+        count = int(other.sum())
+        if not count or self.change == "none":
+            return before
+        which = "1 text has" if count == 1 else f"{count} texts have"
+        warnings.warn(
+            f"{which} another number of tokens than before, at index {index[other][:10].tolist()}: "
+            "what changed is not how the model sees them, so their change is taken for unknown. "
+            "Keep truncation and mask the same in all epochs.",
+            stacklevel=2,
+        )
+        return before.masked_fill(other.to(before.device), math.nan)
 
     # ------------------------------------------------------------------ what is chosen
 
@@ -216,12 +255,12 @@ class SPDCL(Method):
 
     def _order(self, index: torch.Tensor, run: Run) -> torch.Tensor:
         """Positions in the pool, easiest first; a pure function of the tables."""
-        norm = self.norm[index].cpu().nan_to_num(math.inf)
+        norm = self.norms[index].cpu().nan_to_num(math.inf)
         order = torch.arange(norm.numel())
         if self.tie == "random":
             order = permutation(norm.numel(), run.generator("spdcl", "ties"))
         order = order[torch.argsort(norm[order], stable=True)]
-        if run.epoch == 0:
+        if run.epoch == 0 or self.change == "none":
             return order
         change = self.changes[index].cpu()
         if self.change == "abs":

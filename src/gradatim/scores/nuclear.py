@@ -10,7 +10,7 @@ import torch
 from gradatim.scores.checks import as_tensor
 from gradatim.validation import refusal
 
-__all__ = ["masked_norms", "nuclear_norm"]
+__all__ = ["checked_mask", "finite_norms", "masked_norms", "nuclear_norm"]
 
 
 def nuclear_norm(hidden: torch.Tensor, mask: torch.Tensor | Any) -> torch.Tensor:
@@ -60,7 +60,20 @@ def nuclear_norm(hidden: torch.Tensor, mask: torch.Tensor | Any) -> torch.Tensor
         Zhang, Wang, Cheng and Xiao, Improving Imbalanced Text Classification with Dynamic
         Curriculum Learning, MSN 2022, Eq. 1 [zhang2022spdcl].
     """
-    norms = masked_norms(hidden, mask)
+    return finite_norms(masked_norms(hidden, mask))
+
+
+def finite_norms(norms: torch.Tensor) -> torch.Tensor:
+    """Give norms back, or refuse those of hidden states that are not finite.
+
+    Raises:
+        ValueError: a norm is NaN.
+
+    Example:
+        >>> finite_norms(torch.tensor([1.0, torch.nan]))
+        Traceback (most recent call last):
+        ValueError: hidden must be finite where mask is 1. Got 1 non-finite row at index [1].
+    """
     bad = norms.isnan()
     if bool(bad.any()):
         got = _listed("non-finite row", bad.nonzero().squeeze(1))
@@ -86,7 +99,7 @@ def masked_norms(
         >>> masked_norms(torch.tensor([[[torch.nan]], [[2.0]]]), torch.ones(2, 1))
         tensor([nan, 2.])
     """
-    kept = _checked(hidden, mask, index)
+    kept = checked_mask(hidden, mask, index)
     hidden = hidden.detach()
     kind = torch.float64 if hidden.dtype == torch.float64 else torch.float32
     batch, _, width = hidden.shape
@@ -143,8 +156,22 @@ def _listed(noun: str, names: torch.Tensor) -> str:
     return f"{names.numel()} {noun}{plural} at index {names[:10].tolist()}"
 
 
-def _checked(hidden: Any, mask: Any, index: torch.Tensor | None) -> torch.Tensor:
-    """The mask as bool (B, L) on the CPU, after all checks but that for finite states."""
+def checked_mask(hidden: Any, mask: Any, index: torch.Tensor | None = None) -> torch.Tensor:
+    """The mask as bool (B, L) on the CPU, after all checks but that for finite states.
+
+    Args:
+        hidden: (B, L, h), as of `nuclear_norm`.
+        mask: (B, L), likewise.
+        index: int64 (B,), what refusals call the rows; None counts them.
+
+    Raises:
+        TypeError: no tensors.
+        ValueError: other shapes, or a bad mask.
+
+    Example:
+        >>> checked_mask(torch.zeros(1, 3, 2), [[1, 1, 0]])
+        tensor([[ True,  True, False]])
+    """
     rule = "a floating tensor of shape (B, L, h)"
     if not isinstance(hidden, torch.Tensor):
         cause = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -126,7 +127,7 @@ def make_task(
         seed: at least 0; of the split and of the stress. The same seed gives the same task.
         fold: which one tests, from 1, where the source has folds.
         encode_texts: turns texts and second texts (or None) into int64 (N, L), in place of words
-            by frequency; as a pretrained model's tokenizer does.
+            by frequency; as a pretrained model's tokenizer does. It must be hashable.
 
     Returns:
         The task.
@@ -200,13 +201,26 @@ def _encoded(
     texts: Texts, parts: dict[str, np.ndarray], encode_texts: EncodeTexts
 ) -> dict[str, torch.Tensor]:
     """Encode all parts at once, so that they are padded alike."""
-    order = np.concatenate(list(parts.values())).tolist()
-    second = None if texts.second is None else [texts.second[i] for i in order]
-    encoded = encode_texts([texts.first[i] for i in order], second)
-    rule = f"a function that returns an int64 tensor of shape ({len(order)}, L)"
-    if not isinstance(encoded, torch.Tensor):
-        raise TypeError(str(refusal("encode_texts", rule, type(encoded).__name__)))
-    if encoded.ndim != 2 or len(encoded) != len(order) or encoded.dtype != torch.int64:
-        raise refusal("encode_texts", rule, encoded)
+    order = np.concatenate(list(parts.values()))
+    if 2 * len(order) > len(texts):  # once for all seeds, settings and curricula
+        encoded = _whole(texts, encode_texts)[torch.from_numpy(order)]
+    else:
+        encoded = _rows_encoded(texts, order.tolist(), encode_texts)
     cuts = encoded.split([len(at) for at in parts.values()])
     return dict(zip(parts, cuts, strict=True))
+
+
+@functools.lru_cache(maxsize=2)
+def _whole(texts: Texts, encode_texts: EncodeTexts) -> torch.Tensor:
+    return _rows_encoded(texts, list(range(len(texts))), encode_texts)
+
+
+def _rows_encoded(texts: Texts, rows: list[int], encode_texts: EncodeTexts) -> torch.Tensor:
+    second = None if texts.second is None else [texts.second[i] for i in rows]
+    encoded = encode_texts([texts.first[i] for i in rows], second)
+    rule = f"a function that returns an int64 tensor of shape ({len(rows)}, L)"
+    if not isinstance(encoded, torch.Tensor):
+        raise TypeError(str(refusal("encode_texts", rule, type(encoded).__name__)))
+    if encoded.ndim != 2 or len(encoded) != len(rows) or encoded.dtype != torch.int64:
+        raise refusal("encode_texts", rule, encoded)
+    return encoded

@@ -11,9 +11,11 @@ import numpy as np
 from gradatim.compare.data.rows import Rows
 from gradatim.validation import refusal
 
-__all__ = ["Texts", "read_texts", "words"]
+__all__ = ["SEGMENT", "Texts", "read_texts", "words"]
 
 PADDING, UNKNOWN, SEPARATOR = 0, 1, 2
+SEGMENT = 1 << 32
+"""Added to ids of a pair's second text, for models that are told which text a token is of."""
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
 
 

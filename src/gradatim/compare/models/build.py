@@ -101,7 +101,7 @@ def build_model(
     if spec != DEFAULT and not _is_function(spec):
         _check_pretrained(spec, modality)
         with seeded(seed):
-            return pretrained(spec, outputs)
+            return pretrained(spec, outputs, shape[0])
     if modality == "text" and (tokens is not None or spec == DEFAULT):
         tokens = check_count("tokens", tokens, at_least=2)
     with seeded(seed):

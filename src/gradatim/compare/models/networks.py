@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -140,11 +141,18 @@ class TextNet(nn.Module):
         self.convolution = nn.Conv1d(width, filters, 3, padding=1)
         self.head = nn.Linear(width + filters, outputs)
 
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """Map token ids int64 (B, L), 0 where there is no word, to (B, outputs)."""
+    def forward(self, ids: torch.Tensor, *, hidden: bool = False) -> Any:
+        """Map token ids int64 (B, L), 0 where there is no word, to (B, outputs).
+
+        With ``hidden`` to three: (B, outputs), what the head reads of each word, its vector and
+        the patterns around it, (B, L, width + filters), and their mask int64 (B, L).
+        """
         real = (ids != 0).unsqueeze(2)
         vectors = self.embedding(ids)  # 0 where there is no word
         mean = vectors.sum(1) / real.sum(1).clamp(min=1)
         patterns = F.relu(self.convolution(vectors.transpose(1, 2))).transpose(1, 2)
         strongest = (patterns * real).amax(1)
-        return self.head(torch.cat([mean, strongest], 1))
+        outputs = self.head(torch.cat([mean, strongest], 1))
+        if not hidden:
+            return outputs
+        return outputs, torch.cat([vectors, patterns], 2), real.squeeze(2).long()
