@@ -151,37 +151,49 @@ def cola(source: Path) -> None:
 
 
 def text_sets(source: Path) -> None:
-    """MRPC's pairs, and GoEmotions and AAPD with lists of labels, as comma-separated numbers.
+    """Parts of CoLA, MRPC, GoEmotions and AAPD that two cores can fine-tune an encoder on.
 
-    GoEmotions: the first 5,000 texts of its training part, the first 2,000 of its dev part as test.
-    AAPD: its validation part (1,000 abstracts) to train on, its test part as test.
+    Lists of labels are comma-separated numbers. GoEmotions has 28 labels, AAPD 54.
+
+    | file | to train and validate on | test |
+    |---|---|---|
+    | CoLA | every 18th row of the training part | the dev part |
+    | MRPC | every 12th row of the training part | every 4th row of the test part |
+    | GoEmotions | every 54th row of the training part | every 6th row of the dev part |
+    | AAPD | every second row of the validation part | every second row of the test part |
     """
-    with gzip.open(source / "mrpc.tsv.gz", "rt", encoding="utf-8") as file:
-        rows = [line.rstrip("\n").split("\t") for line in file][1:]
-    for part, name in (("train", "mrpc_train.csv"), ("test", "mrpc_test.csv")):
-        _write(
-            name,
-            ["sentence1", "sentence2", "same"],
-            [(*r[2:4], r[1]) for r in rows if r[0] == part],
-        )
-    with gzip.open(source / "goemotions.tsv.gz", "rt", encoding="utf-8") as file:
-        rows = [line.rstrip("\n").split("\t") for line in file][1:]
-    for part, name, count in (("train", "train", 5000), ("dev", "test", 2000)):
-        texts = [(row[2], row[1]) for row in rows if row[0] == part][:count]
-        _write(f"goemotions_{name}.csv", ["text", "labels"], texts)
+    rows = _rows(source / "cola.tsv.gz")
+    _parts("cola_part", ["sentence", "acceptable"], rows, ("train", 18, "dev", 1), (3, 1))
+    rows = _rows(source / "mrpc.tsv.gz")
+    columns = ["sentence1", "sentence2", "same"]
+    _parts("mrpc_part", columns, rows, ("train", 12, "test", 4), (2, 3, 1))
+    rows = _rows(source / "goemotions.tsv.gz")
+    _parts("goemotions_part", ["text", "labels"], rows, ("train", 54, "dev", 6), (2, 1))
     with gzip.open(source / "aapd_valtest.jsonl.gz", "rt", encoding="utf-8") as file:
         documents = [json.loads(line) for line in file]
-    for part, name in (("val", "train"), ("test", "test")):
-        own = [document for document in documents if document["split"] == part]
-        texts = [(row["text"], ",".join(map(str, row["labels"]))) for row in own]
-        _write(f"aapd_{name}.csv", ["text", "labels"], texts)
+    rows = [[d["split"], ",".join(map(str, d["labels"])), d["text"]] for d in documents]
+    _parts("aapd_part", ["text", "labels"], rows, ("val", 2, "test", 2), (2, 1))
 
 
-def _write(name: str, columns: list[str], rows: list[tuple[str, ...]]) -> None:
-    with (OUT / name).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns)
-        writer.writerows(rows)
+def _rows(file: Path) -> list[list[str]]:
+    with gzip.open(file, "rt", encoding="utf-8") as lines:
+        return [line.rstrip("\n").split("\t") for line in lines][1:]
+
+
+def _parts(
+    name: str,
+    columns: list[str],
+    rows: list[list[str]],
+    parts: tuple[str, int, str, int],
+    order: tuple[int, ...],
+) -> None:
+    train, every, test, every_test = parts
+    for part, step, suffix in ((train, every, "train"), (test, every_test, "test")):
+        own = [[row[at] for at in order] for row in rows if row[0] == part]
+        with (OUT / f"{name}_{suffix}.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(columns)
+            writer.writerows(own[::step])
 
 
 def encoder(source: Path) -> None:

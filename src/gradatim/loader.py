@@ -30,7 +30,6 @@ from gradatim.validation import check_choice, check_count, refusal
 
 if TYPE_CHECKING:
     from gradatim.curriculum import Curriculum
-    from gradatim.epochs import Epochs
 
 __all__ = ["INDEX_KEY", "CurriculumLoader"]
 
@@ -246,9 +245,6 @@ class CurriculumLoader(DataLoader):
         torch.Size([2]) 1.0
     """
 
-    # Trainers built on accelerate would rebuild the loader and read one batch ahead.
-    _is_accelerate_prepared = True
-
     def __init__(
         self,
         curriculum: Curriculum,
@@ -313,6 +309,15 @@ class CurriculumLoader(DataLoader):
         self.curriculum.epochs.look_up_world()
         return self.curriculum.epochs.steps()
 
+    @property
+    def _is_accelerate_prepared(self) -> bool:
+        # `Accelerator.prepare` asks before anything else. It would build another loader, without
+        # the index; said to be prepared already, this one would keep from it when an epoch ends.
+        raise TypeError(
+            "loader must not go to accelerator.prepare, which would rebuild it: write "
+            "loader = gradatim.integrations.accelerated(curriculum.loader(...), accelerator)."
+        )
+
     def _get_iterator(self) -> Any:
         # Iterators and workers take these from here, once: give them ours, and leave the user's
         # own in the attributes.
@@ -330,27 +335,43 @@ class CurriculumLoader(DataLoader):
             vars(self).update(plain)
 
     def __iter__(self) -> Any:
+        stream = Stream(self)
+        if not self.curriculum.epochs.begins_late:
+            stream.begin()
+        return stream
+
+    def _begin(self) -> tuple[int, Any]:
+        """Begin a pass: its token, and the iterator over carried batches."""
         epochs = self.curriculum.epochs
         token = epochs.begin()
         if self._own_generator is not None:
             seed = epochs.run.generator("workers").initial_seed()
             self._own_generator.manual_seed(seed)
-        return Stream(epochs, super().__iter__(), token, hidden=self.carry == "hidden")
+        return token, super().__iter__()
 
 
 class Stream:
     """One pass over a `CurriculumLoader`; tells the engine which samples it hands out."""
 
-    def __init__(self, epochs: Epochs, batches: Any, token: int, *, hidden: bool) -> None:
-        self._epochs = epochs
-        self._batches = batches
-        self._token = token
-        self._hidden = hidden
+    def __init__(self, loader: CurriculumLoader) -> None:
+        self._loader: CurriculumLoader | None = loader
+        self._epochs = loader.curriculum.epochs
+        self._hidden = loader.carry == "hidden"
+        self._token = -1
+        self._batches: Any = None
+
+    def begin(self) -> None:
+        """Begin the pass: with the first batch, or before."""
+        assert self._loader is not None
+        self._token, self._batches = self._loader._begin()
+        self._loader = None  # an iterator that is left lying about keeps no loader alive
 
     def __iter__(self) -> Stream:
         return self
 
     def __next__(self) -> Any:
+        if self._loader is not None:
+            self.begin()
         self._epochs.check_current(self._token)
         carried = next(self._batches)
         if not self._hidden:
