@@ -87,6 +87,8 @@ class Epochs(Observations):
         self._pending: collections.deque[torch.Tensor] = collections.deque()
         self._narrowed: Taken | None = None
         self._last: tuple[torch.Tensor | None, Taken] | None = None
+        # Trainers take an iterator, to know its length, before model and optimizer are attached.
+        self.begins_late = False  # a pass begins with its first batch, not with ``iter``
         self._read_ahead = False
         self._coded_epochs = False
         self._keyed = False
@@ -105,7 +107,7 @@ class Epochs(Observations):
         coded_epochs: bool,
     ) -> None:
         """Take the loader; the first one also fixes the number of samples."""
-        if self._loader is not None and self._loader() is not None:
+        if self.loader is not None:
             raise RuntimeError(
                 "a curriculum drives one loader, and this one has its own already: "
                 "make another Curriculum for another loader."
@@ -129,6 +131,11 @@ class Epochs(Observations):
         self._coded_epochs = coded_epochs
         self._keyed = loader.carry == "key"
         self._loader = weakref.ref(loader)  # a strong one would keep workers alive for ever
+
+    @property
+    def loader(self) -> Any:
+        """The loader, or None if there is none any longer."""
+        return None if self._loader is None else self._loader()
 
     # ------------------------------------------------------------------ plan
 
@@ -302,6 +309,11 @@ class Epochs(Observations):
     def _plan_weights(self, index: torch.Tensor) -> torch.Tensor | None:
         weights = None if self.plan_cached is None else self.plan_cached.weights
         return None if weights is None else weights[index]
+
+    @property
+    def waiting(self) -> bool:
+        """Whether a batch waits for its call."""
+        return bool(self._pending)
 
     @property
     def pending_index(self) -> torch.Tensor:
