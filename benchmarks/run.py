@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 
+import data_parameters
 import facility
 import layers
 import loader
@@ -41,7 +42,8 @@ def main() -> None:
         "--large", action="store_true", help="also N = 100 M draws and 1 M in facility location"
     )
     parser.add_argument(
-        "--only", choices=["step", "selection", "loader", "facility", "layers", "nuclear"]
+        "--only",
+        choices=["step", "selection", "loader", "facility", "layers", "nuclear", "data_parameters"],
     )
     parser.add_argument("--opponent", help="Python with apricot; see facility.py")
     arguments = parser.parse_args()
@@ -68,6 +70,9 @@ def main() -> None:
     if arguments.only in (None, "nuclear"):
         title = "Nuclear norm of 25 x 250 x 768 hidden states, against torch.linalg.svdvals"
         _print(title, nuclear.run())
+    if arguments.only in (None, "data_parameters"):
+        title = "Data parameters: microseconds added to a plain step, against a dense optimizer"
+        _print(title, data_parameters.run())
 
 
 if __name__ == "__main__":

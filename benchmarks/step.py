@@ -37,8 +37,13 @@ def plain_step(batch: int) -> Callable[[], None]:
     return step
 
 
-def curriculum_step(method: gr.Method, size: int, batch: int) -> Callable[[], None]:
-    """The same with the curriculum in place of the mean; the loader has its own benchmark."""
+def curriculum_step(
+    method: gr.Method, size: int, batch: int, *, criterion: bool = False
+) -> Callable[[], None]:
+    """The same with the curriculum in place of the mean; the loader has its own benchmark.
+
+    With ``criterion`` the curriculum also supplies the losses.
+    """
     curriculum = gr.Curriculum(method, seed=0)
     loader = curriculum.loader(Samples(size), batch_size=batch)
     epochs = curriculum.epochs
@@ -55,8 +60,11 @@ def curriculum_step(method: gr.Method, size: int, batch: int) -> Callable[[], No
 
     def step() -> None:
         nonlocal done
-        losses = F.cross_entropy(logits, targets, reduction="none")
         epochs.hand_out(batches[done])
+        if criterion:
+            losses = curriculum.criterion(logits, targets)
+        else:
+            losses = F.cross_entropy(logits, targets, reduction="none")
         curriculum(losses, **wanted).backward()
         optimizer.step()
         done += 1

@@ -281,14 +281,26 @@ class Curriculum:
             weights = torch.ones_like(losses, dtype=wide, requires_grad=False)
         return weights, scale
 
-    def criterion(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def criterion(
+        self, logits: torch.Tensor, targets: torch.Tensor, *, index: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Losses (B,) to train on: a method's in the epochs that need it, else the usual ones.
 
         Args:
             logits: (B, C), or what the criterion given to the constructor takes.
             targets: (B,), likewise.
+            index: as in the call, for methods whose loss depends on the sample (`DataParameters`);
+                without it and without a batch that waits for its call these are the usual losses.
         """
-        return self._steps.criterion(logits, targets)
+        if self._steps.by_index and torch.compiler.is_compiling():
+            return self._criterion_outside_graphs(logits, targets, index)
+        return self._steps.criterion(logits, targets, index)
+
+    @_outside_graphs
+    def _criterion_outside_graphs(
+        self, logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor | None
+    ) -> torch.Tensor:
+        return self._steps.criterion(logits, targets, index)
 
     @_outside_graphs
     def select(
@@ -297,7 +309,8 @@ class Curriculum:
         """Positions (k,) of the candidate batch to train on, ascending; narrows that batch.
 
         Score a large batch without gradient, train on the part: the next call is about these
-        samples alone. All candidates are observed, by these losses.
+        samples alone. All candidates are observed, by these losses. A method that draws with
+        replacement (`gradatim.ImportanceSampling`) gives a position as often as it was drawn.
 
         Args:
             losses: (B,), of all candidates.
@@ -307,6 +320,7 @@ class Curriculum:
 
         Raises:
             TypeError: no method of this curriculum selects.
+            RuntimeError: no batch waits for its call, or it was narrowed before.
         """
         return self._steps.select(losses, k, index, signals)
 

@@ -191,6 +191,8 @@ class Method:
         accepts: names of signals that the method uses where they are given.
         differentiable: `weigh` sees losses with their graph, so that its weights have a gradient.
         nonnegative: losses below 0 are refused, in the call on the CPU.
+        criterion_by_index: `criterion` is also given ``index=``, int64 (B,), the samples that the
+            rows belong to, and is not asked where no sample is known, as in evaluation.
         shapes_model: the attached model's outputs depend on this method's state, too: a checkpoint
             of the model is worth what it was under the state of that moment.
         reduction: ``"mean"``: weighted losses are divided by the number of samples;
@@ -209,6 +211,7 @@ class Method:
     accepts: tuple[str, ...] = ()
     differentiable: ClassVar[bool] = False
     nonnegative: bool = False
+    criterion_by_index: ClassVar[bool] = False
     shapes_model: ClassVar[bool] = False
     reduction: Literal["mean", "weighted_mean"] = "mean"
     references: ClassVar[tuple[str, ...]] = ()
@@ -249,7 +252,7 @@ class Method:
         return False
 
     def select(self, batch: Batch, k: int, run: Run) -> torch.Tensor:
-        """Positions (k,) of a candidate batch to train on."""
+        """Positions (k,) of a candidate batch to train on; `weigh` then gets these rows."""
         raise TypeError(f"{type(self).__name__} does not select.")
 
     def weigh(self, batch: Batch, run: Run) -> torch.Tensor | None:

@@ -7,19 +7,25 @@ import torch
 from gradatim.epochs import Epochs
 from gradatim.validation import check_count
 
-__all__ = ["metrics", "planned_steps", "scores"]
+__all__ = ["metrics", "planned_lengths", "planned_steps", "scores"]
 
 
 def planned_steps(epochs: Epochs, count: int) -> int | None:
     """See `Curriculum.planned_steps`; ``count`` epochs to come."""
+    lengths = planned_lengths(epochs, count)
+    return None if lengths is None else sum(lengths)
+
+
+def planned_lengths(epochs: Epochs, count: int) -> list[int] | None:
+    """Batches of each of the next ``count`` epochs; None where it depends on the data."""
     check_count("epochs", count)
     if not epochs.bound:
         raise RuntimeError("curriculum must have a loader: call curriculum.loader(...) first.")
     epochs.look_up_world()
     layout, run = epochs.layout, epochs.run
     if layout.steps_per_epoch is not None:
-        return count * layout.steps_per_epoch
-    total = 0
+        return [layout.steps_per_epoch] * count
+    lengths = []
     for epoch in range(run.epoch, run.epoch + count):
         size: int | None = run.size
         scale = 1
@@ -31,8 +37,8 @@ def planned_steps(epochs: Epochs, count: int) -> int | None:
         if layout.drop_last:
             batch = layout.batch_size * scale * run.world
             size = size // batch * batch
-        total += layout.steps(size, run.world, scale)
-    return total
+        lengths.append(layout.steps(size, run.world, scale))
+    return lengths
 
 
 def metrics(epochs: Epochs) -> dict[str, float]:

@@ -56,6 +56,7 @@ class Steps:
         self._weighing = [method for method in methods if overrides(method, "weigh")]
         self._observing = any(overrides(method, "observe") for method in methods)
         self._replacing = [method for method in methods if overrides(method, "criterion")]
+        self.by_index = any(method.criterion_by_index for method in self._replacing)
         self._wanted = {
             name: method for method in methods for name in method.wants if name != "learning_rate"
         }
@@ -203,15 +204,17 @@ class Steps:
                 f"learning rate must be known: {self._paced[0]} needs it. Call "
                 "curriculum.attach(optimizer=optimizer) or pass Curriculum(learning_rate=...)."
             )
-        if self._replacing and not self._criterion_used and not taken.repeated:
+        if self._replacing and not self._criterion_used and (self.by_index or not taken.repeated):
             method, run = self._replacing[0], self.epochs.run
             now = (self.epochs.token, run.epoch)
             if self._replaces_in != now:
                 self._replaces, self._replaces_in = method.replaces_criterion(run), now
             if self._replaces:
+                cause = " Where the call is given index=, give it there, too."
                 raise RuntimeError(
                     f"losses must come from curriculum.criterion(logits, targets) in epoch "
                     f"{run.epoch}: {method} trains on another loss in it."
+                    f"{cause if self.by_index else ''}"
                 )
 
     def _observed(
@@ -297,11 +300,21 @@ class Steps:
             weights = factor if weights is None else weights * factor
         return weights
 
-    def criterion(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    def criterion(
+        self, logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """See `Curriculum.criterion`."""
-        self._criterion_used = True
-        for method in self._replacing:
-            losses = method.criterion(logits, targets, self.epochs.run)
+        run, known = self.epochs.run, {}
+        if self.by_index and (index is not None or self.epochs.waiting):
+            taken = self.epochs.peek(index)
+            size = taken.index.numel()
+            if logits.ndim == 0 or logits.shape[0] != size:
+                raise refusal("logits", f"one row per sample: {size} of them", logits)
+            run, known = self.epochs.run_of(taken), {"index": taken.index}
+        self._criterion_used = bool(known) or not self.by_index
+        for method in self._replacing if self._criterion_used else ():
+            ask: Any = method.criterion
+            losses = ask(logits, targets, run, **known)
             if losses is not None:
                 return losses
         if self._criterion is not None:
@@ -322,6 +335,8 @@ class Steps:
                 "select narrows the batch that the loader handed out last, and there is none "
                 'with this index. Under carry="key" it has nothing to narrow.'
             )
+        if taken.narrowed:
+            raise RuntimeError("select was called on this batch before: call it once per batch.")
         losses = losses.detach() if isinstance(losses, torch.Tensor) else losses
         self._check(losses, losses, taken, signals)
         self.epochs.place(losses.device)

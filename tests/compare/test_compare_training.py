@@ -11,10 +11,11 @@ from torch import nn
 import gradatim as gr
 from gradatim.compare import training as training_module
 from gradatim.compare.budget import Budget
-from gradatim.compare.curricula import CURRICULA, Context
+from gradatim.compare.curricula import CURRICULA, Context, build, check_all
 from gradatim.compare.data import Samples, Source, Stress, load, make_task
 from gradatim.compare.models import perceptron
 from gradatim.compare.objectives import Objective
+from gradatim.compare.specs import parse_curricula
 from gradatim.compare.training import Training, predict, train
 
 TASK = make_task(load(Source()), Stress(label_noise=0.3), seed=0)
@@ -62,6 +63,45 @@ class Counter:
 
 
 # ---------------------------------------------------------------- the budget audit
+
+
+@pytest.mark.parametrize(
+    ("name", "candidates"),
+    [
+        ("importance_sampling", 3),
+        ("rho_loss", 10),
+        ("selective_backprop", 2),
+        ("selective_backprop(beta=2)", 3),
+        ("ohem", 1),
+    ],
+)
+def test_candidates_are_scored_and_counted(name, candidates):
+    """16 of each 16 x candidates rows are trained on; all that were scored count as forward."""
+    model = perceptron(64, 10, seed=0)
+    counter = Counter(model)
+    context = Context(TASK.training, seed=0, budget_epochs=4)
+    (spec,) = check_all(parse_curricula(name))
+    done, _ = run(build(spec, context), model=model, batch_size=16, budget="samples", amount=3000)
+    scored = 16 * candidates * (candidates > 1)
+    assert done.steps == math.ceil(3000 / (16 + scored))
+    assert done.samples["backward"] == counter.backward == done.steps * 16
+    assert done.samples["forward"] == done.steps * (16 + scored)
+    assert done.samples["forward"] + done.samples["evaluation"] == counter.forward
+    assert done.curve["validation_score"][-1] > 0.2  # ten classes
+
+
+def test_what_is_trained_on_is_what_the_method_took():
+    class Last(gr.Method):
+        def select(self, batch, k, run):
+            assert batch.size == 2 * k  # where a method does not say how many
+            return torch.arange(batch.size - k, batch.size)
+
+    seen = []
+    model = perceptron(64, 10, seed=0)
+    model.register_forward_hook(lambda module, inputs, output: seen.append(inputs[0].clone()))
+    run(Last(), model=model, batch_size=16, amount=3, evaluations=1)
+    for scored, trained in zip(seen[0:6:2], seen[1:6:2], strict=True):
+        assert torch.equal(scored[16:], trained)
 
 
 @pytest.mark.parametrize("name", CURRICULA)

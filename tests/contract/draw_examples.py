@@ -188,8 +188,31 @@ DRAWS: dict[str, dict[str, PartExample]] = {
 
 # ------------------------------------------------------------------------------------- the rest
 
+HARD_NEGATIVES = {
+    "debiased" if tau_plus else "biased": PartExample(
+        part=gr.contrastive.hard_negative_loss,
+        arguments=lambda problem, tau_plus=tau_plus: {
+            "first": problem.features,
+            "second": problem.features + 0.1,
+            "tau_plus": tau_plus,
+        },
+        bad={
+            **dict.fromkeys(
+                ("first", "second"),
+                Bad(("x", None, torch.ones(60), torch.zeros(60, 4), torch.ones(1, 4))),
+            ),
+            "temperature": bad_numbers(above=0),
+            "beta": bad_numbers(at_least=0),
+            "tau_plus": bad_numbers(at_least=0, below=1),
+            "detach": Bad((0, 1, None, "yes")),
+        },
+    )
+    for tau_plus in (0.1, 0.0)
+}
+
 FUNCTIONS: dict[str, dict[str, PartExample]] = {
     "coverage_value": COVERAGE_VALUE,
+    "hard_negative_loss": HARD_NEGATIVES,
     **MATRICES,
     "prefix_size": {
         "part": PartExample(

@@ -7,8 +7,10 @@ from collections.abc import Callable
 from typing import Any
 
 import gradatim as gr
+from contract.data_method_examples import DATA
 from contract.dynamic_method_examples import DYNAMIC
 from contract.layer_method_examples import LAYERS
+from contract.selecting_examples import SELECTING
 from contract.text_method_examples import TEXTS
 from gradatim.testing import (
     Bad,
@@ -219,7 +221,9 @@ METHODS: dict[str, dict[str, Example]] = {
     "SPCL": SPCL,
     "Focal": FOCAL,
     "SuperLoss": SUPER_LOSS,
+    **DATA,
     **DYNAMIC,
     **LAYERS,
+    **SELECTING,
     **TEXTS,
 }

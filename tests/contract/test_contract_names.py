@@ -17,9 +17,11 @@ from contract.dynamics_examples import PER_SAMPLE
 from contract.method_examples import METHODS
 from contract.pace_examples import PACES
 from contract.score_examples import SCORES
+from contract.selecting_part_examples import SELECTING_FUNCTIONS, SELECTING_SCORES
 from contract.weighting_examples import WEIGHTINGS
 
 PARTS = {**WEIGHTINGS, **SCORES, **DRAWS, **FUNCTIONS, **PER_SAMPLE}
+PARTS |= {**SELECTING_SCORES, **SELECTING_FUNCTIONS}
 
 ENGINE = "of the engine; tests/engine is about it"
 ELSEWHERE: Mapping[str, Mapping[str, str]] = {
@@ -33,8 +35,15 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "ema_model": "tests/engine/test_averaging.py is about it",
         "analysis": "a module of arrays; tests/equations are about it",
         "layers": "a module about models; tests/equations and tests/engine are about it",
+        "valuation": "functions of utilities; tests/equations/test_shapley.py is about it",
+        "mixing": "policies over data sets; tests/equations are about each",
         **dict.fromkeys(
-            ("dynamics", "pacing", "scores", "selection", "weighting"), "a module, walked below"
+            ("DoReMi", "Exp3S", "OnlineDataMixing", "StagedMix"),
+            "a policy over data sets, no method; tests/equations are about each",
+        ),
+        **dict.fromkeys(
+            ("contrastive", "dynamics", "pacing", "scores", "selection", "weighting"),
+            "a module, walked below",
         ),
     },
     "gradatim.pacing": {"Pace": "a protocol: there is nothing to build"},
@@ -47,11 +56,13 @@ MODULES: list[tuple[ModuleType, Collection[str]]] = [
     (gr.selection, PARTS),
     (gr.scores, PARTS),
     (gr.dynamics, PARTS),
+    (gr.contrastive, PARTS),
 ]
 
 INTERNAL = {
     "SelfPaced": "what SPL, SPLD and SPCL share; abstract, tested through them",
     "WithFeatures": "what methods with features share; tested through them",
+    "Selecting": "what methods that choose within batches share; tested through them",
     "Pruned": "what DIHCL and DoCL share; tested through them",
 }
 

@@ -12,6 +12,7 @@ from contract.draw_examples import DRAWS, FUNCTIONS
 from contract.dynamics_examples import PER_SAMPLE
 from contract.pace_examples import PACES
 from contract.score_examples import SCORES
+from contract.selecting_part_examples import SELECTING_FUNCTIONS, SELECTING_SCORES
 from contract.weighting_examples import WEIGHTINGS
 from gradatim.testing import (
     DRAW_CHECKS,
@@ -28,8 +29,10 @@ KINDS: list[tuple[Mapping[str, Mapping[str, Any]], Mapping[str, Callable[[Any], 
     (WEIGHTINGS, WEIGHTING_CHECKS),
     (SCORES, SCORE_CHECKS),
     (PER_SAMPLE, SCORE_CHECKS),
+    (SELECTING_SCORES, SCORE_CHECKS),
     (DRAWS, DRAW_CHECKS),
     (FUNCTIONS, FUNCTION_CHECKS),
+    (SELECTING_FUNCTIONS, FUNCTION_CHECKS),
 ]
 
 CASES = [

@@ -31,6 +31,8 @@ RUNS: dict[str, dict[str, Any]] = {
     "applied at times": {"name": "Visits", "size": 35, "log_limit_bytes": 150},
     "pipeline": {"name": "pipeline"},
     "weighted mean": {"name": "WeightedMean quiet"},
+    "by rank": {"name": "ImportanceSampling loss"},
+    "histories": {"name": "SelectiveBackprop"},
     "more steps": {"name": "Visits", "size": 16, "steps_per_epoch": 5, "log_limit_bytes": 100},
 }
 

@@ -24,6 +24,7 @@ from torch.utils.data import Dataset
 
 import gradatim as gr
 from gradatim.loader import INDEX_KEY
+from gradatim.method import overrides
 
 CLASSES = 3
 Saved = dict[str, Any]
@@ -205,6 +206,14 @@ METHODS: dict[str, Callable[[int], list[gr.Method]]] = {
     "SuperLoss": lambda size: [gr.SuperLoss()],
     "SuperLoss mean": lambda size: [gr.SuperLoss(tau="mean")],
     "SuperLoss log_classes": lambda size: [gr.SuperLoss(tau="log_classes")],
+    "InfoBatch": lambda size: [gr.InfoBatch(4)],
+    "InfoBatch fixed": lambda size: [gr.InfoBatch(None, ratio=0.7, mode="fixed")],
+    "DataParameters": lambda size: [gr.DataParameters()],
+    "DataParameters class": lambda size: [gr.DataParameters("class", class_decay=0.1)],
+    "DataParameters both": lambda size: [
+        gr.DataParameters("both", decay=0.1),
+        gr.InfoBatch(4),
+    ],
     "Dynamics": lambda size: [gr.Dynamics()],
     "DIHCL exp": lambda size: [gr.DIHCL("loss", "exp", warmup_epochs=1, gamma_k=0.7)],
     "DIHCL rand": lambda size: [gr.DIHCL("loss_change", "rand", warmup_epochs=2, gamma_k=0.7)],
@@ -239,6 +248,7 @@ METHODS: dict[str, Callable[[int], list[gr.Method]]] = {
     "SPDCL": lambda size: [gr.SPDCL(min(3, size))],
     "SPDCL reviewed": lambda size: [gr.SPDCL(min(4, size), change="abs", review=0.5, tie="index")],
     "SPDCL from training": lambda size: [gr.SPDCL(min(5, size), measure="training")],
+    "SPDCL fixed": lambda size: [gr.SPDCL(min(4, size), change="none", norm="word")],
     "CBS": lambda size: [gr.CBS(3, decay=0.8, every=1)],
     "LeRaC": lambda size: [gr.LeRaC(2, last=0.05, layers=["weight", "bias"])],
     "LeRaC by step": lambda size: [
@@ -255,12 +265,31 @@ METHODS: dict[str, Callable[[int], list[gr.Method]]] = {
         gr.SuperLoss(),
         gr.Focal(gamma=0.5),
     ],
+    "LossProportional": lambda size: [gr.LossProportional(keep=0.6, power=0.7)],
     "Everything": lambda size: [Everything()],
     "WeightedMean": lambda size: [WeightedMean()],
     "WeightedMean quiet": lambda size: [WeightedMean(quiet_epochs=1), gr.SPL(pace=_pace())],
     "Visits": lambda size: [Visits()],
     "Clocked": lambda size: [Clocked()],
 }
+
+
+# Each rank chooses from its own candidates, so that two of them do not equal one.
+BY_RANK: dict[str, Callable[[int], list[gr.Method]]] = {
+    "ImportanceSampling": lambda size: [gr.ImportanceSampling(threshold=1.05, momentum=0.5)],
+    "ImportanceSampling loss": lambda size: [
+        gr.ImportanceSampling("loss", threshold=0, power=0.5),
+        gr.SPL(pace=_pace()),
+    ],
+    "RHOLoss": lambda size: [gr.RHOLoss(_score(size))],
+    "SelectiveBackprop": lambda size: [gr.SelectiveBackprop(history=11)],
+    "SelectiveBackprop stale": lambda size: [
+        gr.SelectiveBackprop(2.0, history=100, stale_epochs=1)
+    ],
+    "SelectiveBackprop rank": lambda size: [gr.SelectiveBackprop(draw="rank")],
+    "OHEM": lambda size: [gr.OHEM(keep=0.6)],
+}
+METHODS |= BY_RANK
 
 
 # ---------------------------------------------------------------------------- a run
@@ -371,7 +400,8 @@ def train(
         for parameter in net.parameters():
             parameter.copy_(0.3 * torch.randn(parameter.shape, generator=start))
     optimizer = torch.optim.SGD(net.parameters(), lr=0.3, momentum=0.9)
-    curriculum = gr.Curriculum(*METHODS[name](size), seed=seed, **(curriculum_options or {}))
+    methods = METHODS[name](size)
+    curriculum = gr.Curriculum(*methods, seed=seed, **(curriculum_options or {}))
     loaded = None if state is None else restore(state)
     if loaded is not None and early:
         curriculum.load_state_dict(loaded["curriculum"])
@@ -396,6 +426,15 @@ def train(
 
     trace = Trace()
 
+    def choose(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            logits = net(x)
+        losses = F.cross_entropy(logits, y, reduction="none")
+        if isinstance(methods[0], gr.SelectiveBackprop):
+            stored = methods[0].stored(curriculum.index)
+            losses = losses if stored is None else stored.to(losses.dtype)
+        return curriculum.select(losses, -(-len(y) // 2), logits=logits, targets=y)
+
     def epoch() -> None:
         for batch in loader:
             x, y = (batch["features"], batch["label"]) if keyed else batch
@@ -404,6 +443,10 @@ def train(
             trace.lengths.append(len(loader))
             if noise:
                 trace.features.append(x)
+            if any(overrides(method, "select") for method in methods):
+                kept = choose(x, y)
+                x, y, codes = x[kept], y[kept], codes[kept]
+                trace.codes[-1] = codes.tolist()
             logits = model(x)
             losses = curriculum.criterion(logits, y)
             rows = torch.where(codes < 0, ~codes, codes)

@@ -26,6 +26,7 @@ from engine.probes import (
     Weighed,
     train,
 )
+from gradatim.method import overrides
 
 SIZE = 12
 
@@ -347,6 +348,10 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "LeRaC": {"epochs": 0},
     "SPDCL": {"shares": 3, "measure": "training"},
     "CBS": {"planned_epochs": 1},
+    "InfoBatch": {"planned_epochs": 4},
+    "ImportanceSampling": {"threshold": 0},
+    "RHOLoss": {"irreducible": torch.arange(24.0)},
+    "SelectiveBackprop": {"stale_epochs": 1},
 }
 
 
@@ -360,6 +365,10 @@ def signals(batch: torch.Tensor) -> dict[str, torch.Tensor]:
     return {**known, "hidden": hidden, "mask": mask}
 
 
+def selects(curriculum: gr.Curriculum) -> bool:
+    return any(overrides(method, "select") for method in curriculum.methods)
+
+
 def train_any(curriculum: Any, loader: Any, epochs: int = 1) -> None:
     """Train with whatever any method asks for."""
     for _ in range(epochs):
@@ -367,6 +376,9 @@ def train_any(curriculum: Any, loader: Any, epochs: int = 1) -> None:
             curriculum.survey(loader.dataset, lambda batch: {"losses": batch + 1, **signals(batch)})
         for batch in loader:
             given = signals(batch)
+            if selects(curriculum):
+                batch = batch[curriculum.select(batch + 1, -(-len(batch) // 2), **given)]
+                given = signals(batch)
             curriculum.criterion(given["logits"], given["targets"])
             curriculum(batch + 1, **given)
 
@@ -377,7 +389,7 @@ def test_d7_every_method_runs_two_epochs_and_more(method: Any, default: bool) ->
     """Two methods of a peer have crashed on their first line for years."""
     given = EXAMPLES.get(method.__name__, {})
     # MCL's default is for features that are at least 0, which a linear model does not have.
-    required = ("score", "groups", "function", "planned_epochs")
+    required = ("irreducible", "score", "groups", "function", "planned_epochs")
     needed = {name: given[name] for name in required if name in given}
     curriculum = gr.Curriculum(method(**(needed if default else given)))
     generator = torch.Generator().manual_seed(0)
@@ -405,6 +417,11 @@ def test_d7_every_method_runs_two_epochs_and_more(method: Any, default: bool) ->
         if curriculum.survey_due:
             curriculum.survey(data, forward)
         for x, y in loader:
+            if selects(curriculum):
+                with torch.no_grad():
+                    scored = forward((x, y))
+                    kept = curriculum.select(scored.pop("losses"), -(-len(x) // 2), **scored)
+                x, y = x[kept], y[kept]
             logits = model(x)
             losses = curriculum.criterion(logits, y)
             loss = curriculum(losses, logits=logits, targets=y, **states(logits))
@@ -523,6 +540,16 @@ def test_select_after_a_refusal_changes_nothing() -> None:
     positions = curriculum.select(batch, k=2)
     with pytest.raises(ValueError, match=r"shape \(2,\)"):
         curriculum(batch)  # all six, though two were selected
+    curriculum(batch[positions])
+    assert visits.visits.values.tolist() == [1] * 6
+
+
+def test_a_batch_is_selected_from_once() -> None:
+    curriculum, loader = bound(Highest(), visits := Visits(), size=6, batch=6)
+    (batch,) = loader
+    positions = curriculum.select(batch, k=4)
+    with pytest.raises(RuntimeError, match="select was called on this batch before"):
+        curriculum.select(batch[positions], k=2)
     curriculum(batch[positions])
     assert visits.visits.values.tolist() == [1] * 6
 
@@ -675,6 +702,9 @@ def test_rule_6_nothing_in_a_step_waits_for_a_cuda_device() -> None:
         rows = [(batch.cuda(), signals(batch.cuda())) for batch in loader]
         for number, _ in enumerate(loader):
             batch, given = rows[number]
+            if selects(curriculum):  # choosing waits: the engine needs the positions
+                kept = curriculum.select(batch, 1, **given)
+                batch, given = batch[kept], signals(batch[kept])
             # The first step moves the tables; the last applies the log.
             checked = 0 < number < len(rows) - 1
             torch.cuda.set_sync_debug_mode("error" if checked else "default")

@@ -118,6 +118,8 @@ def _given(name: str, value: Any, context: Context, parts: Parts, ours: bool) ->
     if name == "score" and isinstance(value, str) and scored:
         parts.seen.append(SCORES[value][1] if value in SCORES else value)
         return context.score(value)
+    if name == "irreducible" and value == "teacher" and ours:
+        return _irreducible(context, parts)
     if name in LABELS and value == "labels":
         parts.seen.append(f"training labels, {LABELS[name]}")
         return context.groups
@@ -138,6 +140,12 @@ def _wanted(kind: type[gr.Method], name: str, given: Mapping[str, Any]) -> bool:
 def _teacher(context: Context, parts: Parts) -> torch.Tensor:
     parts.seen.append(SCORES["teacher"][1])
     return context.score("teacher")
+
+
+def _irreducible(context: Context, parts: Parts) -> torch.Tensor:
+    """Losses of the teacher that did not see the sample: log-loss, or squared error."""
+    error = _teacher(context, parts)
+    return error if context.kind == "regression" else -torch.log1p(-error.clamp(max=1 - 1e-6))
 
 
 def _labels(name: str) -> Callable[[Context, Parts], torch.Tensor]:
@@ -168,6 +176,7 @@ _SCHEDULES: dict[type[gr.Method], tuple[str, ...]] = {
 
 _SOURCES: dict[str, Callable[[Context, Parts], Any]] = {
     "score": _teacher,
+    "irreducible": _irreducible,
     **{name: _labels(name) for name in LABELS},
     "features": _inputs,
     "pace": lambda context, parts: context.pace(),
@@ -212,7 +221,8 @@ def filled(method: type[gr.Method], name: str) -> str | None:
         return None
     if name in LABELS:
         return "labels"
-    written = {"score": "teacher", "pace": SHARED, "survey_every_epochs": "1"}
+    teacher = dict.fromkeys(("score", "irreducible"), "teacher")
+    written = {**teacher, "pace": SHARED, "survey_every_epochs": "1"}
     if name in _SCHEDULES.get(method, ()):
         return DATA if name in ("function", "task") else BUDGET
     return written.get(name, "(from the data)")

@@ -18,6 +18,7 @@ from torch import nn
 
 import gradatim as gr
 from gradatim.compare.budget import Budget, Spent, cosine
+from gradatim.compare.candidates import Candidates
 from gradatim.compare.data import Samples
 from gradatim.compare.objectives import Objective
 from gradatim.compare.reading import ask, ask_all, cropped, in_chunks, needs_hidden, shows_hidden
@@ -258,8 +259,10 @@ class _Run:
         if settings.batch_size % fabric.world_size:
             rule = f"a multiple of the {fabric.world_size} devices"
             raise refusal("batch_size", rule, settings.batch_size)
+        self.candidates = Candidates(methods)
+        self.rows = settings.batch_size // fabric.world_size
         self.loader = self.curriculum.loader(
-            training, batch_size=settings.batch_size // fabric.world_size, drop_last=True
+            training, batch_size=self.rows * self.candidates.ratio, drop_last=True
         )
         self.curriculum.attach(model=model, optimizer=optimizer)
         self.bare = model  # without Fabric's and DDP's wrappers
@@ -325,11 +328,26 @@ class _Run:
                 features, targets = next(iterator)
                 features = self.fabric.to_device(cropped(self.bare, features))
                 targets = self.fabric.to_device(targets)
+            if self.candidates.ratio > 1:
+                features, targets = self.chosen(features, targets)
             self.step(features, targets)
             self.spent.epochs = begun + number / batches
             if self.after_step():
                 return True
         return False
+
+    def chosen(
+        self, features: torch.Tensor, targets: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Score a large batch and let the method choose what to train on."""
+        with self.watch("forward"), self.candidates.scoring(self.bare), self.fabric.autocast():
+            found = self.look([features, targets])
+        with self.watch("selection"):
+            taken = self.curriculum.select(found.pop("losses"), self.rows, **found)
+        rows = len(targets) * self.fabric.world_size
+        self.spent.forward += rows
+        self.done.samples["forward"] += rows
+        return features[taken], targets[taken]
 
     def step(self, features: torch.Tensor, targets: torch.Tensor) -> None:
         """Train on one batch."""

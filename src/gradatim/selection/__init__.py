@@ -5,6 +5,7 @@ random state. Functions that choose a set return it as increasing int64 position
 otherwise: an order costs more than the choice, and whoever trains on the set shuffles it anyway.
 """
 
+from gradatim.selection.candidates import keep_chances, rank_weights, systematic_draw
 from gradatim.selection.coverage import coverage_gains, coverage_value, feature_coverage
 from gradatim.selection.draws import inclusion_probabilities, weighted_draw
 from gradatim.selection.facility import facility_location
@@ -21,10 +22,13 @@ __all__ = [
     "feature_coverage",
     "highest",
     "inclusion_probabilities",
+    "keep_chances",
     "lowest",
     "order_by",
     "prefix_size",
+    "rank_weights",
     "share_sizes",
     "shrinking_size",
+    "systematic_draw",
     "weighted_draw",
 ]

@@ -40,6 +40,7 @@ from gradatim.testing.examples import Example, PaceExample, PartExample
 from gradatim.testing.hook_checks import (
     check_copies,
     check_decisions,
+    check_distinct,
     check_empty_batch,
     check_inputs,
     check_planned_size,
@@ -106,6 +107,7 @@ __all__ = [
     "check_bad_values",
     "check_copies",
     "check_decisions",
+    "check_distinct",
     "check_draw",
     "check_empty_batch",
     "check_function",

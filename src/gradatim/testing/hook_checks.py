@@ -20,6 +20,7 @@ from gradatim.testing.trainings import Training
 __all__ = [
     "check_copies",
     "check_decisions",
+    "check_distinct",
     "check_empty_batch",
     "check_inputs",
     "check_planned_size",
@@ -91,9 +92,25 @@ def _check_selection(rehearsal: Rehearsal) -> None:
     for size, k in ((8, 3), (3, 3), (1, 1)):
         trial = copy.deepcopy(rehearsal)
         kept = trial.method.select(trial.batch(torch.arange(size)), k, trial.run)
-        good = kept.dtype == torch.int64 and kept.shape == (k,) and kept.unique().numel() == k
+        good = kept.dtype == torch.int64 and kept.shape == (k,)
         good = good and int(kept.min()) >= 0 and int(kept.max()) < size
-        assert good, f"select must return {k} distinct positions in [0, {size}). Got {kept}"
+        assert good, f"select must return {k} int64 positions in [0, {size}). Got {kept}"
+
+
+def check_distinct(example: Example) -> None:
+    """A selection holds no row twice; a method that draws with replacement is excepted.
+
+    Example:
+        >>> import gradatim as gr
+        >>> example = Example(build=lambda problem: gr.OHEM(), neutral="...", bad={})
+        >>> check_distinct(example)
+    """
+    rehearsal = Rehearsal(example, Problem.make())
+    if not overrides(rehearsal.method, "select"):
+        return
+    for decisions in rehearsal.epochs():
+        for kept in decisions.selected:
+            assert kept.unique().numel() == kept.numel(), f"selected a row twice: {kept.tolist()}"
 
 
 def check_planned_size(example: Example) -> None:

@@ -19,6 +19,7 @@ from gradatim.testing.examples import Example
 from gradatim.testing.hook_checks import (
     check_copies,
     check_decisions,
+    check_distinct,
     check_empty_batch,
     check_inputs,
     check_planned_size,
@@ -162,6 +163,7 @@ METHOD_CHECKS: dict[str, Callable[[Example], None]] = {
     "single_sample": check_single_sample,
     "zero_weight": check_zero_weight,
     "decisions": check_decisions,
+    "distinct": check_distinct,
     "planned_size": check_planned_size,
     "references": check_references,
 }

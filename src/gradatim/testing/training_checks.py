@@ -247,14 +247,14 @@ def check_half_precision(example: Example) -> None:
         given = losses.clone().requires_grad_()
         with failing(f"a step with losses in {dtype}"):
             signals = narrow.signals(index, logits)
-            narrow.curriculum.criterion(logits, problem.targets[index])
+            narrow.curriculum.criterion(logits, problem.targets[index], index=index)
             loss = narrow.curriculum(given, index=index, **signals)
             loss.backward()
         assert given.grad is not None
         finite = bool(torch.isfinite(loss)) and bool(torch.isfinite(given.grad).all())
         assert finite, f"losses in {dtype} give a loss or gradient that is not finite"
         signals = full.signals(index, logits.float())
-        full.curriculum.criterion(logits.float(), problem.targets[index])
+        full.curriculum.criterion(logits.float(), problem.targets[index], index=index)
         expected = full.curriculum(losses.float(), index=index, **signals)
         close = torch.isclose(loss.float(), expected, rtol=0.05, atol=1e-3)
         assert close, f"losses in {dtype} give the loss {loss} where float32 gives {expected}"
@@ -310,7 +310,7 @@ def check_zero_weight(example: Example) -> None:
         len(training.loader)  # plans the coming epoch, whose weights count as well
         losses = problem.losses(2)[rows].requires_grad_()
         signals = training.signals(rows, problem.logits(2)[rows])
-        training.curriculum.criterion(problem.logits(2)[rows], problem.targets[rows])
+        training.curriculum.criterion(problem.logits(2)[rows], problem.targets[rows], index=rows)
         loss = training.curriculum(losses, index=rows, **signals)
         loss.backward()
         assert losses.grad is not None
