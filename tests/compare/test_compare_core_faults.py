@@ -21,8 +21,9 @@ from gradatim.compare.objectives import Objective
 from gradatim.compare.plan import Cell, Plan
 from gradatim.compare.results import summarise
 from gradatim.compare.runner import finished_cells, run_cells
+from gradatim.compare.settings import Training
 from gradatim.compare.stopwatch import Stopwatch
-from gradatim.compare.training import Training, train
+from gradatim.compare.training import train
 
 IRIS, _ = resolve(Plan("iris", curricula="spl", seeds=3, epochs=2, evaluations=3))
 

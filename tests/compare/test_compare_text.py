@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import gradatim as gr
+from gradatim.compare.budget import Budget
 from gradatim.compare.cells import run_cell, task_of
 from gradatim.compare.data import Samples, Source, load, make_task
 from gradatim.compare.data.task import _whole
@@ -22,7 +23,8 @@ from gradatim.compare.models.pretrained import pretrained
 from gradatim.compare.objectives import Objective
 from gradatim.compare.plan import Cell, Plan
 from gradatim.compare.reading import ask_all, cropped, shows_hidden
-from gradatim.compare.training import Budget, Training, predict, train
+from gradatim.compare.settings import Training
+from gradatim.compare.training import predict, train
 
 transformers = pytest.importorskip("transformers", reason="transformers is not installed")
 

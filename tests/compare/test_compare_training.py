@@ -15,8 +15,9 @@ from gradatim.compare.curricula import CURRICULA, Context, build, check_all
 from gradatim.compare.data import Samples, Source, Stress, load, make_task
 from gradatim.compare.models import perceptron
 from gradatim.compare.objectives import Objective
+from gradatim.compare.settings import Training
 from gradatim.compare.specs import parse_curricula
-from gradatim.compare.training import Training, predict, train
+from gradatim.compare.training import predict, train
 
 TASK = make_task(load(Source()), Stress(label_noise=0.3), seed=0)
 CPU = torch.device("cpu")

@@ -19,8 +19,8 @@ from gradatim.compare.data import Source, Stress
 from gradatim.compare.extras import needs_extra
 from gradatim.compare.metrics import METRICS, Metric
 from gradatim.compare.names import spelling
+from gradatim.compare.settings import OPTIMIZERS, REGIMES, Training
 from gradatim.compare.specs import read_curricula
-from gradatim.compare.training import OPTIMIZERS, REGIMES, Training
 from gradatim.validation import check_choice, check_count, check_number, refusal
 
 __all__ = ["DEFAULT_CURRICULA", "PRECISIONS", "Cell", "Plan", "slug_of", "versions"]

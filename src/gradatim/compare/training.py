@@ -17,82 +17,27 @@ import torch
 from torch import nn
 
 import gradatim as gr
-from gradatim.compare.budget import Budget, Spent, cosine
+from gradatim.compare.budget import Spent, cosine
 from gradatim.compare.candidates import Candidates
 from gradatim.compare.data import Samples
 from gradatim.compare.objectives import Objective
 from gradatim.compare.reading import ask, ask_all, cropped, in_chunks, needs_hidden, shows_hidden
+from gradatim.compare.settings import Training
 from gradatim.compare.stopwatch import Stopwatch
 from gradatim.measured import collected
-from gradatim.validation import check_choice, check_count, check_number, refusal
+from gradatim.validation import refusal
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-__all__ = ["OPTIMIZERS", "REGIMES", "Trained", "Training", "predict", "train"]
+__all__ = ["Trained", "predict", "train"]
 
-OPTIMIZERS = ("sgd", "adamw")
-REGIMES = ("cosine", "exponential", "constant", "plateau")
 EXPONENTIAL_END = 0.01  # of the rate at the start
 DECAYS = 2  # of the plateau regime, each by ten, before it stops early
 EVALUATION_BATCH = 1024
 SURVEY_BATCH = 256  # of texts of a transformer, whose hidden states may come with them
 
 Score = Callable[[torch.Tensor, torch.Tensor], float]
-
-
-@dataclass(frozen=True)
-class Training:
-    """How everybody is trained.
-
-    Attributes:
-        budget: what each run may spend.
-        batch_size: samples per optimizer step, over all devices; an epoch's last batch is dropped
-            if it is short, so that equal steps are equal numbers of samples.
-        optimizer: ``"sgd"`` with Nesterov momentum 0.9, or ``"adamw"``.
-        learning_rate: at the start.
-        weight_decay: of the optimizer.
-        regime: ``"cosine"`` falls to 0 over the budget, ``"exponential"`` to a hundredth of the
-            rate at the start, ``"constant"`` stays; ``"plateau"`` divides by ten when validation
-            has not improved for ``patience`` evaluations, twice, and then stops early.
-        patience: in evaluations.
-        evaluations: on the validation part, at equal intervals of the budget.
-
-    Raises:
-        ValueError: an unknown name or a number outside its range.
-
-    Example:
-        >>> Training(Budget("steps", 100), learning_rate=0.1).regime
-        'cosine'
-    """
-
-    budget: Budget
-    batch_size: int = 64
-    optimizer: str = "sgd"
-    learning_rate: float = 0.1
-    weight_decay: float = 0.0
-    regime: str = "cosine"
-    patience: int = 3
-    evaluations: int = 20
-
-    def __post_init__(self) -> None:
-        check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        check_choice("regime", self.regime, REGIMES)
-        for name in ("batch_size", "patience", "evaluations"):
-            check_count(name, getattr(self, name), at_least=1)
-        check_number("learning_rate", self.learning_rate, above=0)
-        check_number("weight_decay", self.weight_decay, at_least=0)
-
-    def make_optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
-        """Build the optimizer of a model's parameters."""
-        rate, decay = self.learning_rate, self.weight_decay
-        if self.optimizer == "adamw":
-            # A transformer's steps wait for memory: one pass over it instead of ten.
-            fused = True if getattr(model, "dynamic_padding", False) else None
-            return torch.optim.AdamW(model.parameters(), rate, weight_decay=decay, fused=fused)
-        return torch.optim.SGD(
-            model.parameters(), rate, momentum=0.9, nesterov=True, weight_decay=decay
-        )
 
 
 def _curve() -> dict[str, list[float]]:
@@ -213,6 +158,7 @@ def train(
 
     Example:
         >>> from lightning_fabric import Fabric
+        >>> from gradatim.compare.budget import Budget
         >>> features = torch.tensor([[-1.0], [1.0]]).repeat(8, 1)
         >>> samples = Samples(features, (features[:, 0] > 0).long())
         >>> settings = Training(Budget("steps", 20), batch_size=8, learning_rate=1, evaluations=2)
