@@ -230,7 +230,8 @@ class Curriculum:
             index: int64 (B,), the samples these losses belong to; None is the loader's last batch.
                 With the same index again (a closure) nothing is observed or counted twice.
             observed: values of the unmixed batch under mix-up or CutMix: ``dict(losses=...,
-                logits=...)``; False observes nothing.
+                logits=...)``; with ``rows=`` (int64 positions, on the CPU) only these rows of it;
+                False observes nothing.
             **signals: what methods want (``logits``, ``targets``, ...); others are ignored.
 
         Returns:

@@ -11,7 +11,7 @@ from gradatim.clock import Moment
 from gradatim.log import LIMIT_BYTES, Log, rounds
 from gradatim.method import Batch, Method, Run, overrides
 from gradatim.table import Table
-from gradatim.validation import check_finite
+from gradatim.validation import check_finite, refusal
 
 __all__ = ["Observations"]
 
@@ -90,8 +90,8 @@ class Observations:
             index, losses = index[:real], losses[:real]
         self.log.append(index, losses, _NONE, step=step, now=_NO_RATES if now is None else now)
 
-    def remember(self, batch: Batch) -> None:
-        """Log what methods will observe; nothing waits for the device."""
+    def remember(self, batch: Batch, rows: torch.Tensor | None = None) -> None:
+        """Log what methods will observe (of these rows); nothing waits for the device."""
         if not self._observing or batch.size == 0:
             return
         columns: dict[str, torch.Tensor] = _NONE
@@ -105,7 +105,14 @@ class Observations:
         now = _NO_RATES
         if rate is not None and previous is not None and time is not None:
             now = Moment(rate, previous, time)
-        self.log.append(batch.index, batch.losses, columns, step=int(batch.step), now=now)
+        index, losses = batch.index, batch.losses
+        if rows is not None:
+            rows = rows[rows < batch.size]  # the others only pad
+            if not rows.numel():
+                return
+            index, losses = _rows(index, rows), _rows(losses, rows)
+            columns = {name: _rows(column, rows) for name, column in columns.items()}
+        self.log.append(index, losses, columns, step=int(batch.step), now=now)
 
     def apply_log(self, *, surveyed: bool = False) -> None:
         """Hand the logged rows to the methods, which write their tables."""
@@ -175,6 +182,20 @@ class Observations:
                 table.merge_ranks()
             # What methods write between epochs they write alike on all ranks: nothing to merge.
             self.reset_tracking()
+
+
+def check_rows(rows: Any, size: int) -> None:
+    """Refuse what are no positions in a batch of this size."""
+    if not isinstance(rows, torch.Tensor) or rows.dtype != torch.int64 or rows.ndim != 1:
+        raise refusal("observed rows", "a tensor, int64 and one-dimensional", rows)
+    if not rows.is_cpu:
+        raise refusal("observed rows", "on the CPU", rows)
+    if rows.numel() and not 0 <= int(rows.min()) <= int(rows.max()) < size:
+        raise refusal("observed rows", f"positions in [0, {size})", rows)
+
+
+def _rows(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    return values[rows.to(values.device)]
 
 
 def _part(rows: dict[str, Any], keep: torch.Tensor) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from gradatim import distributed
 from gradatim.clock import Clock, Moment
 from gradatim.epochs import Epochs, Taken
 from gradatim.method import Batch, Method, overrides
+from gradatim.observations import check_rows
 from gradatim.validation import check_count, check_finite, refusal
 
 __all__ = ["Steps"]
@@ -90,7 +91,13 @@ class Steps:
         now = self.clock.now(run.step) if self._paced else None
         batch = None
         # Losses alone need no batch around them: a third of what remembering costs.
-        bare = remembers and not self.epochs.recording and seen is not None and seen[0] is losses
+        bare = (
+            remembers
+            and not self.epochs.recording
+            and seen is not None
+            and seen[0] is losses
+            and seen[2] is None
+        )
         if self._weighing or (remembers and not bare):
             batch = self._batch(detached, signals, taken, now)
         weights = None
@@ -110,11 +117,11 @@ class Steps:
         if bare:
             epochs.remember_losses(taken.index, taken.real, detached, run.step, now)
         elif remembers and seen is not None:
-            values, known = seen
+            values, known, rows = seen
             row = batch
             if row is None or values is not losses:
                 row = self._batch(values.detach(), known, taken, now)
-            epochs.remember(row)
+            epochs.remember(row, rows)
 
         if self._weighted_mean and weights is not None and weighed:
             world = run.world
@@ -223,25 +230,27 @@ class Steps:
         observed: dict[str, torch.Tensor] | Literal[False] | None,
         signals: dict[str, Any],
         taken: Taken,
-    ) -> tuple[torch.Tensor, dict[str, Any]] | None:
-        """What the methods shall remember of this batch, or None for nothing."""
+    ) -> tuple[torch.Tensor, dict[str, Any], torch.Tensor | None] | None:
+        """What the methods shall remember of this batch (of which rows), or None for nothing."""
         if taken.narrowed:
             return None
         if isinstance(observed, dict):
             rest = dict(observed)
-            values = rest.pop("losses", None)
+            values, rows = rest.pop("losses", None), rest.pop("rows", None)
             if not isinstance(values, torch.Tensor) or values.shape != losses.shape:
                 rule = f'a dict with "losses" of shape ({losses.shape[0]},)'
                 raise refusal("observed", rule, values if "losses" in observed else observed)
             if self.epochs.nonfinite == "raise" and values.device.type == "cpu":
                 check_finite("observed losses", values.detach(), taken.index)
             self.check_sign("observed losses", values.detach())
-            return values, {**signals, **rest}
+            if rows is not None:
+                check_rows(rows, len(losses))
+            return values, {**signals, **rest}, rows
         if observed is not None and observed is not False:
             raise refusal("observed", "a dict, False or None", observed)
         mixed = observed is False or (self._observing and _mixed(signals.get("targets")))
         if not mixed:
-            return losses, signals
+            return losses, signals, None
         if self._observing and not self._warned_mixed and observed is None:
             self._warned_mixed = True
             warnings.warn(

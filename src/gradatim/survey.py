@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader, default_collate
 from gradatim.clock import Moment
 from gradatim.loader import Carried, IndexedCollate, IndexedDataset, WorkerStart
 from gradatim.method import Batch
+from gradatim.observations import check_rows
 from gradatim.undisturbed import undisturbed
 from gradatim.validation import check_count, check_finite, refusal
 
@@ -62,13 +63,17 @@ def survey(
                 assert isinstance(carried, Carried)
                 index = carried.index_tensor()
                 losses, signals = _answer(forward(carried.batch), index, curriculum)
+                rows = signals.pop("rows", None)
+                if rows is not None:
+                    check_rows(rows, len(losses))
                 epochs.place(losses.device)
                 epochs.remember(
                     Batch(
                         *(index, losses, signals, run.epoch, run.step, now.rate, now.time),
                         surveyed=True,
                         previous_rate=now.previous,
-                    )
+                    ),
+                    rows,
                 )
                 if epochs.log.bytes >= epochs.log_limit_bytes:
                     epochs.track()

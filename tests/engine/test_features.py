@@ -154,3 +154,17 @@ def test_what_is_missing_or_does_not_fit_is_refused_by_name() -> None:
         Features(features=torch.ones(4, 2).long())
     with pytest.raises(ValueError, match="features must be finite"):
         Features(features=torch.full((4, 2), torch.nan))
+
+
+def test_rows_of_several_lengths_are_refused_by_name() -> None:
+    """As texts of several lengths give to a layer that sees each token."""
+    method = Features()
+    curriculum = gr.Curriculum(method)
+    loader = curriculum.loader(torch.utils.data.TensorDataset(torch.arange(SIZE)), batch_size=6)
+    batches = iter(loader)
+    (index,) = next(batches)
+    curriculum(torch.ones(6), features=torch.ones(6, 3, 2))
+    (index,) = next(batches)
+    with pytest.raises(ValueError, match="features must be of 6 values per sample, as before"):
+        curriculum(torch.ones(len(index)), features=torch.ones(len(index), 2, 2))
+    assert curriculum.step == 1

@@ -75,6 +75,49 @@ def test_a_trainer_whose_own_part_would_not_be_used(name: str, tmp_path: Path) -
         trainer(tmp_path, kind=kind)
 
 
+def test_a_sampler_below_the_mixin(tmp_path: Path) -> None:
+    kind = type("Ours", (CurriculumTrainer,), {"_get_train_sampler": lambda self, *args: None})
+    with pytest.raises(TypeError, match=r"_get_train_sampler must be left to the curriculum. Ours"):
+        trainer(tmp_path, kind=kind)
+
+
+def test_a_loader_below_the_mixin(tmp_path: Path) -> None:
+    class Looks(CurriculumTrainer):
+        def get_train_dataloader(self) -> Any:
+            loader = super().get_train_dataloader()
+            assert len(loader) == 11
+            return loader
+
+    class Replaces(CurriculumTrainer):
+        def get_train_dataloader(self) -> Any:
+            return Trainer.get_train_dataloader(self)
+
+    looks = trainer(tmp_path, kind=Looks)
+    looks.train()
+    assert looks.curriculum.step == 2
+    replaces = trainer(tmp_path, kind=Replaces)
+    with pytest.raises(TypeError, match=r"get_train_dataloader must be .* That of Replaces"):
+        replaces.train()
+
+
+@pytest.mark.parametrize("looped", [False, True])
+def test_the_callback_without_the_mixin(looped: bool, tmp_path: Path) -> None:
+    """Also where the curriculum has a loader that the Trainer does not read."""
+    curriculum = gr.Curriculum(gr.Uniform(), seed=0)
+    loader = curriculum.loader(rows(), 4) if looped else None
+    stock = Trainer(
+        network(),
+        arguments(tmp_path),
+        train_dataset=table(),
+        callbacks=[CurriculumTrainerCallback(curriculum)],
+    )
+    with pytest.raises(RuntimeError, match="curriculum was not" if looped else "Use the mixin"):
+        stock.train()
+    assert stock.state.global_step == (11 if looped else 0)
+    assert not curriculum._attached
+    assert (loader is None) != looped
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -116,6 +116,63 @@ def test_training_for_longer_goes_on_from_the_last_checkpoint(tmp_path: Path) ->
     assert longer.curriculum.epoch == 4
 
 
+# 44 samples, 2 epochs. Step 4 of accumulation 1 is batch 4 of 11: 7 more are 2 of 4, then 3 of 4.
+@pytest.mark.parametrize(
+    ("before", "after", "total", "epoch"),
+    [
+        ((4, 1), (4, 4), 4 + 2 + 3, 8 / 11),
+        ((4, 2), (4, 1), 4 + 3 + 11, 9 / 11),
+        ((4, 1), (2, 1), 4 + 14 + 22, 9 / 22),
+        ((2, 1), (4, 1), 4 + 9 + 11, 3 / 11),
+        ((4, 1), (8, 3), 4 + 2 + 2, None),
+    ],
+)
+def test_another_batch_size_or_accumulation_after_a_resume(
+    before: Any, after: Any, total: int, epoch: float | None, tmp_path: Path
+) -> None:
+    """The rest of the epoch and the next ones are trained whole, down to a rate of 0."""
+
+    def ours(size: int, accumulate: int, **options: Any) -> CurriculumTrainer:
+        options["per_device_train_batch_size"] = size
+        options["gradient_accumulation_steps"] = accumulate
+        return trainer(tmp_path, "SuperLoss", num_train_epochs=2, **options)
+
+    ours(*before, save_steps=2).train()
+    keep_only(tmp_path, 4)
+    longer = ours(*after, save_steps=2)
+    longer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-4"))
+    assert longer.state.global_step == longer.state.max_steps == total
+    assert longer.curriculum.epoch == 2
+    assert len(longer.curriculum.methods[-1].order) == 2 * 44
+    assert longer.lr_scheduler.get_last_lr() == [0.0, 0.0]
+    if epoch is not None:
+        assert logged(longer, "epoch")[4] == pytest.approx(epoch, abs=1e-4)
+    assert logged(longer, "epoch") == sorted(logged(longer, "epoch"))
+    # And again as it is: a checkpoint behind the change continues what came of it.
+    last = total - 2 - total % 2
+    again = ours(*after)
+    again.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{last}"))
+    assert again.state.max_steps == total
+    same(longer, again)
+
+
+@pytest.mark.parametrize(("epochs", "total"), [(1.5, 4 + 2 + 2), (0.75, 4 + 2), (0.3, 4)])
+def test_a_part_of_an_epoch_at_another_accumulation(
+    epochs: float, total: int, tmp_path: Path
+) -> None:
+    """Of 11 steps 0.75 are 8.25: 4.25 of the 7 to come, which 4 batches a step make in 2 steps."""
+    trainer(tmp_path, "SuperLoss", save_steps=4, num_train_epochs=2).train()
+    ours = trainer(
+        tmp_path, "SuperLoss", num_train_epochs=epochs, gradient_accumulation_steps=4, save_steps=50
+    )
+    checkpoint = str(tmp_path / "checkpoint-4")
+    ours.get_train_dataloader()
+    callback = ours._curriculum_callback
+    callback.load(checkpoint)
+    found = ours.set_initial_training_values(ours.args, ours.get_train_dataloader())
+    assert found[-1] == total
+
+
 def test_the_state_is_whole_before_the_rest_of_the_checkpoint_is_written(tmp_path: Path) -> None:
     ours = trainer(tmp_path, "SuperLoss", save_steps=4, max_steps=4)
     seen: list[list[str]] = []

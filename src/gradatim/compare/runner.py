@@ -270,8 +270,22 @@ def run_cells(
     if jobs == 1 and backend == "loky":
         yield from (_run_and_keep(*call) for call in calls)
         return
-    with _parallel(backend, jobs) as run:
-        yield from run(calls)
+    ended = False
+    try:
+        with _parallel(backend, jobs) as run:
+            yield from run(calls)
+        ended = True
+    finally:
+        if not ended and backend == "loky":
+            _end_workers()
+            remove_partial_files(out)
+
+
+def _end_workers() -> None:
+    """Wait until killed workers are gone, so that none of them still writes."""
+    from joblib.externals.loky import get_reusable_executor
+
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 @contextlib.contextmanager

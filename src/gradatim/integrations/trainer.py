@@ -258,9 +258,15 @@ class CurriculumTrainerMixin(CurriculumSteps):
 
     def set_initial_training_values(self, args: Any, dataloader: Any) -> Any:
         """Epochs and steps, from the lengths that the curriculum plans."""
+        if dataloader is not self._curriculum_loader:
+            raise TypeError(
+                "get_train_dataloader must be left to the curriculum, or return what "
+                f"super().get_train_dataloader() gives. That of {type(self).__name__} returned "
+                f"another {type(dataloader).__name__}."
+            )
         callback, epochs = self._curriculum_callback, self.curriculum.epochs
         past = self.curriculum.epoch - callback.first_epoch
-        before = callback.updates_before(args.gradient_accumulation_steps)
+        before = callback.updates_before()
         if args.max_steps > 0:
             max_steps = args.max_steps
             lengths = self._lengths_for(max_steps - before)
@@ -269,9 +275,8 @@ class CurriculumTrainerMixin(CurriculumSteps):
             count = math.ceil(args.num_train_epochs)
             lengths = reports.planned_lengths(epochs, max(0, count - past))
             assert lengths is not None  # the loader saw to it
-            updates = [self._updates(length) for length in lengths]
-            if updates and args.num_train_epochs < count:
-                updates[-1] = math.ceil((args.num_train_epochs % 1) * updates[-1])
+            share = args.num_train_epochs % 1 or 1.0
+            updates = callback.updates_of(lengths, args.gradient_accumulation_steps, share)
             max_steps = before + sum(updates)
         batch = self.get_total_train_batch_size(args)
         first = lengths[0] if lengths else epochs.layout.steps(epochs.run.size, epochs.run.world)
@@ -297,10 +302,13 @@ class CurriculumTrainerMixin(CurriculumSteps):
             if lengths is None:
                 return None
             total = 0
-            for number, length in enumerate(lengths):
+            accumulate = self.args.gradient_accumulation_steps
+            for number, each in enumerate(
+                self._curriculum_callback.updates_of(lengths, accumulate)
+            ):
                 if total >= updates:
                     return lengths[:number]
-                total += self._updates(length)
+                total += each
             if total >= updates:
                 return lengths
             count *= 2
@@ -313,7 +321,9 @@ class CurriculumTrainerMixin(CurriculumSteps):
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         arguments = inspect.signature(super()._run_epoch).bind(*args, **kwargs).arguments
         self._survey()
-        steps = self._curriculum_callback.begin_epoch(arguments["epoch"])
+        steps = self._curriculum_callback.begin_epoch(
+            arguments["epoch"], self.args.gradient_accumulation_steps
+        )
         arguments["steps_in_epoch"] = steps
         arguments["num_update_steps_per_epoch"] = self._updates(steps)
         arguments["steps_trained_in_current_epoch"] = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from typing import Any
 
@@ -29,13 +30,15 @@ class CurriculumTrainerCallback(TrainerCallback):
     """Attaches a curriculum for the time of training, keeps its epochs and its checkpoints.
 
     `gradatim.integrations.CurriculumTrainerMixin` adds it by itself. Hand it over in
-    ``callbacks=[CurriculumTrainerCallback(curriculum)]`` where a script passes no other arguments.
+    ``callbacks=[CurriculumTrainerCallback(curriculum)]`` where a script passes no other arguments;
+    the trainer's class needs the mixin all the same.
 
     Args:
         curriculum: a `gradatim.Curriculum` without a loader of its own.
 
     Raises:
         TypeError: it is something else.
+        RuntimeError: as training begins, in a trainer without the mixin.
 
     Example:
         >>> import gradatim as gr
@@ -52,7 +55,8 @@ class CurriculumTrainerCallback(TrainerCallback):
             )
         self.curriculum = curriculum
         self.first_epoch = 0  # of the curriculum, where this training run began
-        self.lengths: list[int] = []  # batches of each epoch begun since
+        self.updates: list[int] = []  # optimizer steps of each epoch begun since
+        self.done = 0  # optimizer steps made in the epoch at hand
         self._attached = False
         self._number = 0  # of the Trainer's epoch ...
         self._before = 0  # ... its batches that a resumed run found done ...
@@ -62,13 +66,25 @@ class CurriculumTrainerCallback(TrainerCallback):
     # ------------------------------------------------------------------ the Trainer's events
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        """Attach the model and the optimizer, unless the script has done so."""
+        """Attach the model and the optimizer, unless the script has done so.
+
+        Raises:
+            RuntimeError: nothing would ask the curriculum for batches.
+        """
+        if self.curriculum.epochs.loader is None:
+            raise RuntimeError(
+                "curriculum must have a loader, and this trainer has asked for none: the callback "
+                "alone trains without a curriculum. Use the mixin: class CurriculumTrainer("
+                "CurriculumTrainerMixin, Trainer)."
+            )
+        self._step = self.curriculum.step
         if not self.curriculum._attached:
             self.curriculum.attach(model=kwargs.get("model"), optimizer=kwargs.get("optimizer"))
             self._attached = True
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Let a resumed epoch count from where it was left, as the uninterrupted one would."""
+        self.done += 1
         if self._before:
             done = round((state.epoch - self._number) * self._rest)
             state.epoch = self._number + (self._before + done) / (self._before + self._rest)
@@ -76,6 +92,7 @@ class CurriculumTrainerCallback(TrainerCallback):
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Refuse an epoch that bypassed the curriculum; close one that a callback stopped."""
         if self.curriculum.step == self._step:
+            self.release()
             raise RuntimeError(
                 "the curriculum was not called in this epoch. Does a compute_loss of your own "
                 'replace the mixin\'s? Take index = inputs.pop("_gradatim_index") there and '
@@ -102,26 +119,53 @@ class CurriculumTrainerCallback(TrainerCallback):
         if epochs.running and epochs.batch_in_epoch > epochs.resumed_at:
             epochs.end()
 
-    def begin_epoch(self, number: int) -> int:
+    def begin_epoch(self, number: int, accumulate: int) -> int:
         """The Trainer's epoch of this number begins: how many batches of it are to come."""
         self.close_epoch()
         epochs = self.curriculum.epochs
-        self._number, self._before = number, epochs.batch_in_epoch
-        self._rest = epochs.steps() - epochs.batch_in_epoch
+        plan = epochs.plan()
+        if not epochs.begun:
+            self.done = 0
+        self._number, self._rest = number, epochs.steps() - epochs.batch_in_epoch
+        # In batches of today's size, which may differ from that before the resume.
+        whole = epochs.layout.steps(plan.index.numel(), epochs.run.world, plan.batch_scale)
+        self._before = whole - self._rest
         self._step = self.curriculum.step
         past = self.curriculum.epoch - self.first_epoch
-        self.lengths[past:] = [self._before + self._rest]
+        self.updates[past:] = [self.done + -(-self._rest // accumulate)]
         return self._rest
 
-    def updates_before(self, accumulate: int) -> int:
-        """Optimizer steps planned for the epochs that are over, each of so many batches."""
-        past = self.curriculum.epoch - self.first_epoch
-        return sum(-(-length // accumulate) for length in self.lengths[:past])
+    def updates_before(self) -> int:
+        """Optimizer steps planned for the epochs that are over."""
+        return sum(self.updates[: self.curriculum.epoch - self.first_epoch])
+
+    def updates_of(self, lengths: list[int], accumulate: int, share: float = 1.0) -> list[int]:
+        """Optimizer steps of the epoch at hand, those made included, and of the next ones.
+
+        Args:
+            lengths: batches of each of these epochs, from their beginnings.
+            accumulate: batches per optimizer step from now on.
+            share: how much of the last epoch is trained, in (0, 1].
+        """
+        updates = [-(-length // accumulate) for length in lengths]
+        epochs = self.curriculum.epochs
+        if updates and epochs.begun:
+            left = -(-(epochs.steps() - epochs.batch_in_epoch) // accumulate)
+            past = self.curriculum.epoch - self.first_epoch
+            if share < 1 and len(updates) == 1 and past < len(self.updates):
+                # The rest may go at another pace than what was made of it.
+                planned = self.updates[past]
+                rest = max(0.0, share * planned - self.done)
+                return [self.done + math.ceil(rest * (left / max(1, planned - self.done)))]
+            updates[0] = self.done + left
+        if share < 1 and updates:
+            updates[-1] = math.ceil(share * updates[-1])
+        return updates
 
     def begin_training(self) -> None:
         """A run begins that continues no checkpoint."""
         self.close_epoch()
-        self.first_epoch, self.lengths = self.curriculum.epoch, []
+        self.first_epoch, self.updates, self.done = self.curriculum.epoch, [], 0
 
     def save(self, folder: str, *, writes: bool) -> None:
         """Write the curriculum's state into a checkpoint's folder, whole or not at all.
@@ -136,7 +180,8 @@ class CurriculumTrainerCallback(TrainerCallback):
         state = {
             "curriculum": self.curriculum.state_dict(),
             "first_epoch": self.first_epoch,
-            "lengths": self.lengths,
+            "updates": self.updates,
+            "done": self.done if self.curriculum.epochs.begun else 0,
         }
         path = os.path.join(folder, STATE_FILE)
         torch.save(state, f"{path}.part")
@@ -154,4 +199,5 @@ class CurriculumTrainerCallback(TrainerCallback):
             raise refusal("resume_from_checkpoint", f"a folder with {STATE_FILE}", folder, cause)
         state = torch.load(path, map_location="cpu", weights_only=True)
         self.curriculum.load_state_dict(state["curriculum"])
-        self.first_epoch, self.lengths = state["first_epoch"], state["lengths"]
+        self.first_epoch, self.updates = state["first_epoch"], list(state["updates"])
+        self.done = state["done"]

@@ -22,7 +22,8 @@ def check_class(trainer: type, mixin: type) -> None:
     """Refuse a class whose own loss or loader the mixin would hide.
 
     Raises:
-        TypeError: `transformers.Trainer` is not behind the mixin, or changed between them.
+        TypeError: `transformers.Trainer` is not behind the mixin, or changed between them; a
+            sampler that nothing would ask for.
     """
     from transformers import Trainer
 
@@ -38,6 +39,12 @@ def check_class(trainer: type, mixin: type) -> None:
             f"transformers.Trainer must have {missing}. Is this release of transformers older "
             "than 5?"
         )
+    for owner in order[: order.index(mixin)]:
+        if "_get_train_sampler" in vars(owner):
+            raise TypeError(
+                f"_get_train_sampler must be left to the curriculum. {owner.__name__} has its "
+                f"own, which would not be used. {_ORDER}"
+            )
     for owner in order[order.index(mixin) + 1 : order.index(Trainer)]:
         if issubclass(mixin, owner):
             continue  # a part of it

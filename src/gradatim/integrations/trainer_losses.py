@@ -130,23 +130,29 @@ def sample_losses(
         if labels.is_floating_point():
             raise refusal("labels", "of an integer dtype, as classes are", labels)
         labels = labels.reshape(size)
-        losses = F.cross_entropy(logits, labels, reduction="none", label_smoothing=smoothing)
+        losses = F.cross_entropy(_wide(logits), labels, reduction="none", label_smoothing=smoothing)
         return SampleLosses(losses, logits, labels)
     if labels.numel() != logits.numel() or labels.shape[0] != size:
         rule = f"of the logits' shape {tuple(logits.shape)}"
         raise refusal("labels", rule, labels)
-    if smoothing and problem == "regression":
-        raise refusal("label_smoothing_factor", "0 in regression", smoothing)
+    if smoothing:
+        task = "in regression" if problem == "regression" else "with several labels at once"
+        raise refusal("label_smoothing_factor", f"0 {task}", smoothing)
     wanted = labels.reshape(logits.shape)
     if problem == "regression":
-        rows = F.mse_loss(logits, wanted.to(logits.dtype), reduction="none")
+        rows = F.mse_loss(_wide(logits), wanted.to(_wide(logits).dtype), reduction="none")
     else:
         if not labels.is_floating_point():
             raise refusal("labels", "of a floating dtype, as several labels at once are", labels)
-        rows = F.binary_cross_entropy_with_logits(logits, wanted, reduction="none")
+        rows = F.binary_cross_entropy_with_logits(_wide(logits), wanted, reduction="none")
     rows = rows.reshape(size, -1)
     losses = rows.squeeze(1) if rows.shape[1] == 1 else rows.mean(1)
     return SampleLosses(losses, logits, wanted)
+
+
+def _wide(logits: torch.Tensor) -> torch.Tensor:
+    """In float32 or wider: half precision tells losses apart by two or three digits only."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
 
 
 def _tokens(
@@ -178,6 +184,10 @@ def _spans(outputs: Any, labels: Mapping[str, torch.Tensor], smoothing: float) -
         length = logits.shape[1]  # answers outside the text are no target
         wanted = positions.reshape(-1).to(logits.device).clamp(0, length)
         total = total + F.cross_entropy(
-            logits, wanted, ignore_index=length, reduction="none", label_smoothing=smoothing
+            _wide(logits),
+            wanted,
+            ignore_index=length,
+            reduction="none",
+            label_smoothing=smoothing,
         )
     return SampleLosses(total / 2, ends[0][0], ends[0][1])

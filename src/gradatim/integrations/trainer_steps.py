@@ -43,6 +43,8 @@ class CurriculumSteps(_Trainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._group_rows = 0  # samples of the optimizer step at hand, over all processes
         self._group_tokens: torch.Tensor | None = None
+        # Of batches with texts that have no target: their index, and the positions of the others.
+        self._partly_labelled: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._unchecked = True  # whether the model's own loss is still to be compared
         self._signature: Any = (None, (None, {}))  # of the model's forward, looked up once
         super().__init__(*args, **kwargs)
@@ -54,7 +56,10 @@ class CurriculumSteps(_Trainer):
         with self.compute_loss_context_manager():
             # Not the wrapped model: ranks may have shares of different lengths.
             found, outputs = self._forward(self.model, inputs, hidden=self._accepts("hidden"))
-            return {"losses": found.losses, **self._signals(found, outputs, inputs)}
+            signals = self._signals(found, outputs, inputs)
+        if found.tokens is not None:
+            signals["rows"] = found.tokens.nonzero().squeeze(1).cpu()
+        return {"losses": found.losses, **signals}
 
     # ------------------------------------------------------------------ a step
 
@@ -66,12 +71,16 @@ class CurriculumSteps(_Trainer):
         )
         left = epochs.plan().index.numel() - epochs.consumed() if batches else 0
         self._group_rows = min(left, len(batches) * epochs.batch_size * epochs.run.world)
-        self._group_tokens = None
+        self._group_tokens, self._partly_labelled = None, []
         labels: list[Any] = [batch.get("labels") for batch in batches if isinstance(batch, Mapping)]
         if labels and all(isinstance(each, torch.Tensor) and _by_token(each) for each in labels):
             shift = 1 if shifts(self._taken_by_model()[0]) else 0
-            counts = [each[..., shift:].ne(IGNORED).sum() for each in labels]
-            total = torch.stack(counts).sum().to(device)
+            counts = [each[..., shift:].ne(IGNORED).flatten(1).sum(1) for each in labels]
+            for batch, count in zip(batches, counts, strict=True):
+                if INDEX_KEY in batch and not bool(count.all()):
+                    rows = count.nonzero().squeeze(1).cpu()
+                    self._partly_labelled.append((batch[INDEX_KEY], rows))
+            total = torch.cat(counts).sum().to(device)
             self._group_tokens = distributed.global_sum(total)
         return batches, items
 
@@ -106,7 +115,14 @@ class CurriculumSteps(_Trainer):
         if found.tokens is None:
             loss = self.curriculum(found.losses, index=index, **signals)
         else:
-            weights, scale = self.curriculum.weigh(found.losses, index=index, **signals)
+            # A text without a target has nothing to tell, and a loss of 0 would make it easiest.
+            seen: dict[str, Any] | None = None
+            for batch_index, kept in self._partly_labelled:
+                if batch_index is index:
+                    seen = {"losses": found.losses, "rows": kept}
+            weights, scale = self.curriculum.weigh(
+                found.losses, index=index, observed=seen, **signals
+            )
             total = self._group_tokens
             if total is None:
                 total = distributed.global_sum(found.tokens.sum())
@@ -164,7 +180,7 @@ class CurriculumSteps(_Trainer):
         needs = "labels" in parameters and parameters["labels"].default is inspect.Parameter.empty
         if getattr(config, "is_encoder_decoder", False) and "decoder_input_ids" not in given:
             needs = True
-        smoothing = self.args.label_smoothing_factor if self.label_smoother is not None else 0.0
+        smoothing = self.args.label_smoothing_factor
         compared = index is not None and self._unchecked and not smoothing
         if not needs and not compared:  # the model's own loss would cost time
             for name in labels if isinstance(labels, dict) else ("labels",):
@@ -175,7 +191,7 @@ class CurriculumSteps(_Trainer):
         )
         if index is not None and compared:
             self._compare(found, outputs, index)
-        return self._own_criterion(found) if index is not None else found, outputs
+        return found if index is None else self._own_criterion(found, index, smoothing), outputs
 
     def _taken_by_model(self) -> tuple[Any, Mapping[str, inspect.Parameter]]:
         if self._signature[0] is not self.model:
@@ -192,7 +208,9 @@ class CurriculumSteps(_Trainer):
         cause = 'Name the column "labels", or pass compute_loss_func.'
         raise refusal("labels", "a tensor in every batch", f"only {sorted(inputs)}", cause)
 
-    def _own_criterion(self, found: SampleLosses) -> SampleLosses:
+    def _own_criterion(
+        self, found: SampleLosses, index: torch.Tensor, smoothing: float
+    ) -> SampleLosses:
         """The losses of a method or a curriculum that brings its own."""
         curriculum = self.curriculum
         given = curriculum._steps._criterion is not None
@@ -200,7 +218,11 @@ class CurriculumSteps(_Trainer):
             overrides(method, "criterion") and method.replaces_criterion(curriculum.run)
             for method in curriculum.methods
         ):
-            return replace(found, losses=curriculum.criterion(found.logits, found.targets))
+            if smoothing:
+                rule = "0 where the curriculum brings the loss"
+                raise refusal("label_smoothing_factor", rule, smoothing)
+            losses = curriculum.criterion(found.logits, found.targets, index=index)
+            return replace(found, losses=losses)
         return found
 
     def _compare(self, found: SampleLosses, outputs: Any, index: torch.Tensor) -> None:
@@ -208,11 +230,15 @@ class CurriculumSteps(_Trainer):
         if found.tokens is None and bool((index < 0).any()):
             return  # a row that only pads is in one mean and not in the other
         self._unchecked = False
-        own = outputs.get("loss") if isinstance(outputs, Mapping) else outputs[0]
-        if not isinstance(own, torch.Tensor):
+        loss = outputs.get("loss") if isinstance(outputs, Mapping) else outputs[0]
+        if not isinstance(loss, torch.Tensor):
             return
-        own, ours = float(own.detach().float().mean()), float(mean_of(found).detach())
-        if not math.isclose(own, ours, rel_tol=1e-3, abs_tol=1e-5) and math.isfinite(own - ours):
+        own, ours = float(loss.detach().float().mean()), float(mean_of(found).detach())
+        # The model's own loss may have been rounded in its arithmetic at every step.
+        coarse = max(torch.finfo(each.dtype).eps for each in (found.logits, loss))
+        share = max(1e-3, 4 * coarse)
+        alike = math.isclose(own, ours, rel_tol=share, abs_tol=share / 100)
+        if not alike and math.isfinite(own - ours):
             raise refusal(
                 "losses per sample",
                 f"what the model trains on, {own:.6g} in the mean",

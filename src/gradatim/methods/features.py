@@ -90,6 +90,7 @@ class WithFeatures(Method):
         self.features = features
         self.layer = layer
         self._hook = _LastInput()
+        self._width: torch.Size | None = None  # of the rows, before the table has some
         self._handle: Any = None
         self._hooked: weakref.ref[nn.Module] | None = None
 
@@ -98,6 +99,7 @@ class WithFeatures(Method):
         return False
 
     def setup(self, run: Run) -> None:
+        self._width = None
         if self.features is not None:
             if len(self.features) != run.size:
                 raise refusal("features", f"one row per sample: {run.size}", self.features)
@@ -145,7 +147,17 @@ class WithFeatures(Method):
         if not 0 <= surplus <= (run.world > 1):
             cause = "" if rows is not seen else "Was the model called on another batch since?"
             raise refusal("features", f"one row per sample: {batch.size} of them", rows, cause)
-        return {"features": rows[: batch.size].flatten(1).float()}
+        rows = rows[: batch.size].flatten(1).float()
+        known = self.feature_table.shape or self._width
+        if known is not None and known != rows.shape[1:]:
+            cause = (
+                "Are texts of several lengths its inputs? Pad all alike, name another layer=, or "
+                "pass features=, a vector of each text, to the method or the call."
+            )
+            rule = f"of {known[0]} values per sample, as before, for {self}"
+            raise refusal("features", rule, rows, cause)
+        self._width = rows.shape[1:]
+        return {"features": rows}
 
     def _missing(self) -> str:
         layer = None if self._hooked is None else self._hooked()
