@@ -23,8 +23,10 @@ from ranks import Ranks
 # Sums of floats depend on how threads cut them; with one thread "to the bit" means something.
 torch.set_num_threads(1)
 
-# A deadline in milliseconds measures the machine, not the property.
-hypothesis.settings.register_profile("gradatim", deadline=None)
+# A deadline in milliseconds measures the machine, not the property. The same examples in every run,
+# so that a red one can be repeated; `--hypothesis-profile explore` looks for others.
+hypothesis.settings.register_profile("gradatim", deadline=None, derandomize=True)
+hypothesis.settings.register_profile("explore", deadline=None)
 hypothesis.settings.load_profile("gradatim")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"

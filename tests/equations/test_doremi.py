@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import gradatim as gr
@@ -86,6 +86,7 @@ def test_no_excess_pulls_to_uniform_by_c_alone() -> None:
     assert free.probabilities().tolist() == pytest.approx([0.8, 0.2])
 
 
+@example([[1.0, 0.0, 0.0]], 5e-324)  # c / K would be 0
 @given(
     st.lists(st.lists(st.floats(0, 1e4), min_size=3, max_size=3), min_size=1, max_size=20),
     st.floats(0, 0.9),

@@ -203,7 +203,7 @@ class DoReMi(Policy):
         self.seen = self.seen | present
         moved = torch.log_softmax(self.log_weights + self.eta * self.excess, 0)
         if self.c:
-            floor = torch.full_like(moved, math.log(self.c / self.domains))
+            floor = torch.full_like(moved, math.log(self.c) - math.log(self.domains))
             moved = torch.logaddexp(moved + math.log1p(-self.c), floor)
         self.log_weights = moved
         self.total = self.total + moved.exp()
