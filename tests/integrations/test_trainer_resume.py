@@ -46,7 +46,7 @@ def trainer(folder: Path, name: str, *, task: str = "label", **options: Any) -> 
     )
 
 
-def same(whole: CurriculumTrainer, parts: CurriculumTrainer) -> None:
+def same(whole: CurriculumTrainer, parts: CurriculumTrainer) -> bool:
     assert losses(parts) == losses(whole)
     assert logged(parts, "epoch") == logged(whole, "epoch")
     assert logged(parts, "learning_rate") == logged(whole, "learning_rate")
@@ -56,6 +56,7 @@ def same(whole: CurriculumTrainer, parts: CurriculumTrainer) -> None:
     scores = whole.curriculum.scores()
     for name, values in parts.curriculum.scores().items():
         assert torch.equal(values.nan_to_num(-9.0), scores[name].nan_to_num(-9.0)), name
+    return True
 
 
 def keep_only(folder: Path, step: int) -> None:
@@ -75,7 +76,7 @@ def test_resumed_within_an_epoch_equals_uninterrupted(
     keep_only(tmp_path, 15 if accumulate == 1 else 12)
     parts = trainer(tmp_path, name, ignore_data_skip=accumulate == 2, **options)
     parts.train(resume_from_checkpoint=True)
-    same(whole, parts)
+    assert same(whole, parts)
 
 
 def test_resumed_at_the_end_of_an_epoch_equals_uninterrupted(tmp_path: Path) -> None:
@@ -84,7 +85,7 @@ def test_resumed_at_the_end_of_an_epoch_equals_uninterrupted(tmp_path: Path) -> 
     first, *_ = sorted(tmp_path.glob("checkpoint-*"), key=lambda p: int(p.name.split("-")[1]))
     parts = trainer(tmp_path, "SPL", save_strategy="epoch")
     parts.train(resume_from_checkpoint=str(first))
-    same(whole, parts)
+    assert same(whole, parts)
 
 
 def test_a_trainer_that_failed_resumes_in_the_same_process(tmp_path: Path) -> None:
@@ -104,7 +105,7 @@ def test_a_trainer_that_failed_resumes_in_the_same_process(tmp_path: Path) -> No
     assert not parts.curriculum._attached  # the model is as it was, whatever happened
     parts.compute_loss = ours
     parts.train(resume_from_checkpoint=True)
-    same(whole, parts)
+    assert same(whole, parts)
 
 
 def test_training_for_longer_goes_on_from_the_last_checkpoint(tmp_path: Path) -> None:
@@ -153,7 +154,7 @@ def test_another_batch_size_or_accumulation_after_a_resume(
     again = ours(*after)
     again.train(resume_from_checkpoint=str(tmp_path / f"checkpoint-{last}"))
     assert again.state.max_steps == total
-    same(longer, again)
+    assert same(longer, again)
 
 
 @pytest.mark.parametrize(("epochs", "total"), [(1.5, 4 + 2 + 2), (0.75, 4 + 2), (0.3, 4)])

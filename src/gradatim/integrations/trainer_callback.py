@@ -14,7 +14,7 @@ from gradatim.validation import refusal
 
 try:
     from transformers import TrainerCallback
-except ImportError as error:  # pragma: no cover - needs an environment without it
+except ImportError as error:
     raise ImportError(
         "gradatim.integrations.CurriculumTrainerMixin needs transformers and accelerate: "
         'python -m pip install "gradatim[transformers]".'
