@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
@@ -51,7 +52,7 @@ class Resumable:
         return f"{type(self).__name__}({shown})"
 
 
-class Policy(Resumable):
+class Policy(Resumable, ABC):
     """How often each source is drawn; derive from it for a policy of your own.
 
     A policy keeps each constructor argument in an attribute of the same name, and names in
@@ -72,9 +73,9 @@ class Policy(Resumable):
 
     references: ClassVar[tuple[str, ...]] = ()
 
+    @abstractmethod
     def probabilities(self) -> torch.Tensor:
         """How often each source is drawn now: float64 (K,), at least 0, summing to 1."""
-        raise NotImplementedError
 
 
 def _copied(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
@@ -14,7 +15,7 @@ from gradatim.validation import refusal
 __all__ = ["Mapped", "Source", "Streamed", "open_sources", "split_and_take"]
 
 
-class Source:
+class Source(ABC):
     """Hands out samples of one data set, pass after pass.
 
     Args:
@@ -56,9 +57,9 @@ class Source:
         self.used = 0
         self.dry = self.max_epochs is not None and self.epoch >= self.max_epochs
 
+    @abstractmethod
     def next_of_pass(self, count: int) -> list[Any]:
         """Up to ``count`` samples of the current pass, which stands at ``used``."""
-        raise NotImplementedError
 
     def fetch(self, taken: Any) -> Any:
         """The sample that ``take`` stands for."""
