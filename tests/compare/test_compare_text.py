@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import torch
@@ -426,6 +429,51 @@ def test_a_model_of_ones_own_may_show_hidden_states(own, cola):
     assert [epoch["samples"] for epoch in result["epochs"]][:2] == [16, 32]
     assert result["samples"]["survey"] == 2 * 48
     assert result["sees"] == ["hidden states of the whole training set before an epoch"]
+
+
+def test_a_function_with_a_tokenizer_gets_the_ids_of_a_pretrained_model(
+    bert, cola, tmp_path, monkeypatch
+):
+    folder = tmp_path / "encoder"
+    shutil.copytree(bert, folder)
+    (tmp_path / "own_heads.py").write_text(
+        f"""
+from transformers import AutoModelForSequenceClassification
+from gradatim.compare.models import Pretrained
+
+def head(shape, outputs):
+    network = AutoModelForSequenceClassification.from_pretrained(head.tokenizer, num_labels=outputs)
+    return Pretrained(network, segments=True)
+
+head.tokenizer = {str(folder)!r}
+"""
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "own_heads", raising=False)
+    assert tokenizer_for("own_heads:head", 40) == tokenizer_for(str(folder), 40)
+    ids = tokenizer_for("own_heads:head", 40)(["the cat sat", "dog ran"], ["a dog", "the mat"])
+    own, same = (
+        build_model(name, modality="text", shape=(ids.shape[1],), outputs=2, seed=3).eval()
+        for name in ("own_heads:head", bert)
+    )
+    torch.testing.assert_close(own(ids), same(ids))
+    plan = resolved(cola, text="sentence", model="own_heads:head", curricula="spdcl")
+    assert plan.versions["transformers"] == transformers.__version__
+    with (folder / "config.json").open("a") as config:
+        config.write("\n")
+    changed = resolved(cola, text="sentence", model="own_heads:head", curricula="spdcl")
+    assert changed.fingerprint != plan.fingerprint
+    sys.modules.pop("own_heads")
+
+
+@pytest.mark.parametrize("value", ["", 3, str.split])
+def test_a_tokenizer_that_is_no_name_is_refused(value, monkeypatch):
+    module = ModuleType("own_wrong_heads")
+    module.head = lambda shape, outputs: None
+    module.head.tokenizer = value
+    monkeypatch.setitem(sys.modules, "own_wrong_heads", module)
+    with pytest.raises(ValueError, match="tokenizer must be None or a transformers name or folder"):
+        tokenizer_for("own_wrong_heads:head", 8)
 
 
 # ---------------------------------------------------------------- whole comparisons

@@ -149,8 +149,10 @@ def _fingerprint(loaded: Loaded, plan: Plan) -> str:
             source = _source_of(name.partition(":")[0])
             if source is not None:
                 digest.update(source.read_bytes())
-    if loaded.modality == "text" and tokenizer_for(plan.model, plan.max_tokens) is not None:
-        _feed_folder(digest, Path(plan.model))
+    if loaded.modality == "text":
+        encode = tokenizer_for(plan.model, plan.max_tokens)
+        if encode is not None:
+            _feed_folder(digest, Path(encode.name))
     return digest.hexdigest()
 
 

@@ -70,7 +70,9 @@ def build_model(
     Args:
         spec: ``"default"``; ``"package.module:function"``, called as ``function(shape, outputs)``
             (and with ``tokens=`` if it has a parameter of that name) while the global generators
-            stand at the seed; or a transformers name or folder, for texts.
+            stand at the seed; or a transformers name or folder, for texts. A function that has an
+            attribute ``tokenizer``, a transformers name or folder, gets texts as `Pretrained`
+            does.
         modality: table, image, spectrogram or text.
         shape: of one sample's features: (F,), (C, H, W), (1, M, T) or (L,).
         outputs: numbers per sample: classes, labels or targets.
@@ -125,19 +127,27 @@ def tokenizer_for(spec: str, max_tokens: int) -> Tokenizer | None:
         max_tokens: tokens kept of a text, at least 1.
 
     Returns:
-        A callable from texts and second texts (or None) to int64 (N, L), for pretrained models;
-        None where words by frequency will do.
+        A callable from texts and second texts (or None) to int64 (N, L), for pretrained models
+        and functions with an attribute ``tokenizer``; None where words by frequency will do.
 
     Raises:
-        ValueError: ``max_tokens`` below 1.
+        ValueError: ``max_tokens`` below 1, or a function's ``tokenizer`` is no name.
 
     Example:
         >>> tokenizer_for("default", 64) is None
         True
     """
     check_count("max_tokens", max_tokens, at_least=1)
-    if spec == DEFAULT or _is_function(spec):
+    if spec == DEFAULT:
         return None
+    if _is_function(spec):
+        name = getattr(load(spec, name="model"), "tokenizer", None)
+        if name is None:
+            return None
+        if not isinstance(name, str | os.PathLike) or not os.fspath(name):
+            rule = "None or a transformers name or folder"
+            raise refusal("tokenizer", rule, repr(name), f"It is an attribute of {spec}.")
+        return Tokenizer(os.fspath(name), max_tokens)
     _check_pretrained(spec, "text")
     return Tokenizer(spec, max_tokens)
 
