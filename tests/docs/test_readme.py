@@ -273,6 +273,6 @@ def test_broken_links_are_found() -> None:
 
 
 def test_install_commands_are_read_from_bash_blocks_alone() -> None:
-    command = 'python -m pip install -c constraints.txt -e ".[test]" && python -m pytest'
+    command = 'python -m pip install -c constraints.txt -e ".[test]" && python -m pytest -n 2'
     text = fenced("bash", command, "echo") + fenced("text", command)
     assert install_commands(text) == [command]
