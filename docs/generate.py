@@ -13,11 +13,21 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import measured
+
 import gradatim as gr
 from gradatim.citations import REFERENCES
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = tuple(ROOT / name for name in ("README.md", "docs/methods.md", "docs/api/methods.md"))
+PAGES = tuple(
+    ROOT / name
+    for name in (
+        "README.md",
+        "docs/methods.md",
+        "docs/api/methods.md",
+        "docs/which-curriculum.md",
+    )
+)
 PART = re.compile(r"(<!-- generated: (?P<name>[\w-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -96,6 +106,7 @@ PARTS: dict[str, Callable[[], str]] = {
     "constructors": constructors,
     "directives": directives,
     "overview": overview,
+    **measured.parts(table),
 }
 
 

@@ -9,6 +9,7 @@ from gradatim import (
     pacing,
     scores,
     selection,
+    streams,
     valuation,
     weighting,
 )
@@ -95,6 +96,7 @@ __all__ = [
     "pacing",
     "scores",
     "selection",
+    "streams",
     "valuation",
     "weighting",
 ]

@@ -174,12 +174,13 @@ def _methods(options: argparse.Namespace) -> int:
     return 0
 
 
-def _known_methods() -> dict[str, type[gr.Method]]:
+def _known_methods() -> dict[str, type]:
     public = {name: getattr(gr, name) for name in gr.__all__}
+    kinds = (gr.Method, gr.mixing.Policy)
     return {
         name: thing
         for name, thing in public.items()
-        if isinstance(thing, type) and issubclass(thing, gr.Method) and thing is not gr.Method
+        if isinstance(thing, type) and issubclass(thing, kinds) and thing not in kinds
     }
 
 

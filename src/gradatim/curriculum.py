@@ -141,7 +141,9 @@ class Curriculum:
         """A DataLoader whose batches follow the curriculum and are exactly what they were.
 
         Args:
-            dataset: map-style; its size must not change.
+            dataset: map-style; its size must not change. Or a stream, with ``steps_per_epoch=``,
+                for methods without a plan or memory of samples: the index of a sample is then
+                without meaning, and every epoch takes the next samples.
             batch_size: samples per batch and process.
             **options: every argument of `torch.utils.data.DataLoader` but ``shuffle``, ``sampler``
                 and ``batch_sampler``, and these of ours:
@@ -153,7 +155,8 @@ class Curriculum:
                 under ``"_gradatim_index"``; pass it as ``index=`` to the call.
 
         Raises:
-            TypeError: ``shuffle``, ``sampler`` or ``batch_sampler`` is given, or a stream.
+            TypeError: ``shuffle``, ``sampler`` or ``batch_sampler`` is given, or a stream to a
+                method that ranks or remembers samples.
             ValueError: empty data, or options outside their range.
             RuntimeError: the curriculum has a loader already.
         """
@@ -315,7 +318,8 @@ class Curriculum:
 
         Args:
             losses: (B,), of all candidates.
-            k: how many to keep, on each rank; fewer where the batch is smaller.
+            k: how many to keep, on each rank; fewer where the batch is smaller. Over all ranks
+                each chosen sample counts alike, also where the last batch is shared unevenly.
             index: as in the call.
             **signals: as in the call.
 

@@ -320,11 +320,21 @@ class Epochs(Observations):
         """int64 (B,): the samples of the batch that waits for its call."""
         return self._from_pending().index
 
-    def narrow(self, positions: torch.Tensor) -> None:
-        """Keep only some rows of the pending batch."""
+    def narrow(self, positions: torch.Tensor, k: int) -> None:
+        """Keep only some rows of the pending batch, of which k were asked for on each rank."""
         taken, positions = self._from_pending(), positions.cpu()
-        index, real = taken.index[positions], int((positions < taken.real).sum())
-        count, weights = real * self.run.world, self._plan_weights(index)
+        index, real = taken.index.index_select(0, positions), positions.numel()
+        if taken.real < taken.index.numel():
+            real = int((positions < taken.real).sum())
+        world, rank = self.run.world, self.run.rank
+        # The last batch may leave ranks uneven numbers, and every chosen sample counts alike. What
+        # ranks choose is known without asking them, unless a method chooses fewer than it may.
+        few, more = divmod(taken.count, world)  # candidates of most ranks; so many have one more
+        if real == min(k, few + (rank < more)):
+            count = min(k, few) * (world - more) + min(k, few + 1) * more
+        else:
+            count = real * world
+        weights = self._plan_weights(index)
         self._narrowed = Taken(index, real, count, weights, pending=True, narrowed=True)
 
     def commit(self, taken: Taken, given: torch.Tensor | None) -> None:

@@ -19,12 +19,13 @@ from torch.utils.data import (
     DataLoader,
     Dataset,
     DistributedSampler,
-    IterableDataset,
     default_collate,
     get_worker_info,
 )
 from torch.utils.data._utils.pin_memory import pin_memory
 
+from gradatim.streams.drawn import Drawn, drawn
+from gradatim.streams.inlet import is_stream
 from gradatim.undisturbed import RandomStates, seed_numpy
 from gradatim.validation import check_choice, check_count, refusal
 
@@ -160,7 +161,9 @@ class WorkerStart:
         info = get_worker_info()
         if info is not None and isinstance(info.dataset, IndexedDataset):
             # The object of this worker alone; its class refuses assignment.
-            object.__setattr__(info, "dataset", info.dataset.dataset)
+            inner = info.dataset.dataset
+            own = inner.stream if isinstance(inner, Drawn) else inner
+            object.__setattr__(info, "dataset", own)
         if self.worker_init_fn is not None:
             self.worker_init_fn(worker)
 
@@ -263,17 +266,20 @@ class CurriculumLoader(DataLoader):
                     f"{name} must be left to the curriculum, which decides the order. "
                     "Use gradatim.Predefined for an order of your own."
                 )
-        if isinstance(dataset, IterableDataset) or not (
-            hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")
-        ):
+        stream = is_stream(dataset)
+        if not stream and not (hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__")):
             kind = type(dataset).__name__
-            raise TypeError(
-                f"dataset must have __getitem__ and __len__. Got {kind}. Is it a stream?"
-            )
+            raise TypeError(f"dataset must have __getitem__ and __len__. Got {kind}.")
         check_count("batch_size", batch_size, at_least=1)
         if steps_per_epoch is not None:
             check_count("steps_per_epoch", steps_per_epoch, at_least=1)
         check_choice("carry", carry, ("hidden", "key"))
+        given = dataset
+        if stream:
+            bound = curriculum.epochs.bound
+            dataset = drawn(curriculum.methods, given, batch_size, steps_per_epoch, bound=bound)
+            if seed_augmentation:
+                raise refusal("seed_augmentation", "False for a stream", True)
         if len(dataset) == 0:
             raise refusal("dataset", "non-empty", "0 samples")
 
@@ -289,6 +295,7 @@ class CurriculumLoader(DataLoader):
         )
         # DataLoader builds a batch sampler of fixed size and then forbids to set another.
         vars(self)["batch_sampler"] = PlanBatchSampler(sampler)
+        vars(self)["dataset"] = given
         self.curriculum = curriculum
         self.carry = carry
         self._own_generator = own_generator

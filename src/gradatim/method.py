@@ -193,8 +193,12 @@ class Method:
         nonnegative: losses below 0 are refused, in the call on the CPU.
         criterion_by_index: `criterion` is also given ``index=``, int64 (B,), the samples that the
             rows belong to, and is not asked where no sample is known, as in evaluation.
+        knows_samples: hooks look samples up by their index, in other places than tables: such a
+            method is refused on a stream, as one with a `plan` or with tables of samples is.
         shapes_model: the attached model's outputs depend on this method's state, too: a checkpoint
             of the model is worth what it was under the state of that moment.
+        fresh: columns of `record` that are new tensors, which nobody else holds: they are kept as
+            they are. All others are copied, since the call's tensors may change afterwards.
         reduction: ``"mean"``: weighted losses are divided by the number of samples;
             ``"weighted_mean"``: by the sum of the weights.
         references: keys of the papers, for `gradatim.cite`.
@@ -212,7 +216,9 @@ class Method:
     differentiable: ClassVar[bool] = False
     nonnegative: bool = False
     criterion_by_index: ClassVar[bool] = False
+    knows_samples: ClassVar[bool] = False
     shapes_model: ClassVar[bool] = False
+    fresh: ClassVar[tuple[str, ...]] = ()
     reduction: Literal["mean", "weighted_mean"] = "mean"
     references: ClassVar[tuple[str, ...]] = ()
 

@@ -47,7 +47,7 @@ class Observations:
         self._observing = [method for method in methods if overrides(method, "observe")]
         self._recording: list[tuple[str, Method]] = []
         self._recording_epoch = -1
-        self._fixed_device = device is not None
+        self.placed = device is not None  # whether tables are where they stay
         self._observed_at: torch.Tensor | None = None  # step in which each sample was seen last
 
     def tables(self) -> list[Table]:
@@ -56,11 +56,11 @@ class Observations:
 
     def place(self, device: torch.device) -> None:
         """Move tables to where the losses are, once."""
-        if not self._fixed_device and device != self.device:
+        if not self.placed and device != self.device:
             for table in self.tables():
                 table.to(device)
             self.log.to(device)  # of a checkpoint that was loaded before the first losses came
-        self._fixed_device = True
+        self.placed = True
         self.device = self.device or device
 
     @property
@@ -90,21 +90,18 @@ class Observations:
             index, losses = index[:real], losses[:real]
         self.log.append(index, losses, _NONE, step=step, now=_NO_RATES if now is None else now)
 
-    def remember(self, batch: Batch, rows: torch.Tensor | None = None) -> None:
+    def remember(
+        self, batch: Batch, rows: torch.Tensor | None = None, now: Moment | None = None
+    ) -> None:
         """Log what methods will observe (of these rows); nothing waits for the device."""
         if not self._observing or batch.size == 0:
             return
         columns: dict[str, torch.Tensor] = _NONE
-        if self.recording:
-            columns = {
-                prefix + name: column
-                for prefix, method in self.recording
-                for name, column in method.record(batch, self.run).items()
-            }
-        rate, previous, time = batch.learning_rate, batch.previous_rate, batch.clock
-        now = _NO_RATES
-        if rate is not None and previous is not None and time is not None:
-            now = Moment(rate, previous, time)
+        if recording := self.recording:
+            columns = {}
+            for prefix, method in recording:
+                for name, column in method.record(batch, self.run).items():
+                    columns[prefix + name] = column if name in method.fresh else _kept(column)
         index, losses = batch.index, batch.losses
         if rows is not None:
             rows = rows[rows < batch.size]  # the others only pad
@@ -112,7 +109,8 @@ class Observations:
                 return
             index, losses = _rows(index, rows), _rows(losses, rows)
             columns = {name: _rows(column, rows) for name, column in columns.items()}
-        self.log.append(index, losses, columns, step=int(batch.step), now=now)
+        step, moment = int(batch.step), _NO_RATES if now is None else now
+        self.log.append(index, losses, columns, step=step, now=moment, copied=True)
 
     def apply_log(self, *, surveyed: bool = False) -> None:
         """Hand the logged rows to the methods, which write their tables."""
@@ -192,6 +190,11 @@ def check_rows(rows: Any, size: int) -> None:
         raise refusal("observed rows", "on the CPU", rows)
     if rows.numel() and not 0 <= int(rows.min()) <= int(rows.max()) < size:
         raise refusal("observed rows", f"positions in [0, {size})", rows)
+
+
+def _kept(values: torch.Tensor) -> torch.Tensor:
+    """A copy: the user may change the tensors of a call in place afterwards."""
+    return (values.detach() if values.requires_grad else values).clone()
 
 
 def _rows(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:

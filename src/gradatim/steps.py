@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from gradatim import distributed
 from gradatim.clock import Clock, Moment
 from gradatim.epochs import Epochs, Taken
-from gradatim.method import Batch, Method, overrides
+from gradatim.method import Batch, Method, Run, overrides
 from gradatim.observations import check_rows
 from gradatim.validation import check_count, check_finite, refusal
 
@@ -55,13 +55,15 @@ class Steps:
         self._criterion = criterion
         self._criterion_used = False
         self._weighing = [method for method in methods if overrides(method, "weigh")]
+        self._selecting = [method for method in methods if overrides(method, "select")]
         self._observing = any(overrides(method, "observe") for method in methods)
         self._replacing = [method for method in methods if overrides(method, "criterion")]
         self.by_index = any(method.criterion_by_index for method in self._replacing)
         self._wanted = {
             name: method for method in methods for name in method.wants if name != "learning_rate"
         }
-        self._accepted = set(self._wanted).union(*(method.accepts for method in methods))
+        accepted = set(self._wanted).union(*(method.accepts for method in methods))
+        self._accepted = tuple(sorted(accepted))
         self._paced = [method for method in methods if "learning_rate" in method.wants]
         self._weighted_mean = any(method.reduction == "weighted_mean" for method in methods)
         self._demanding = bool(self._wanted or self._paced or self._replacing)
@@ -69,6 +71,7 @@ class Steps:
         self._replaces = False  # whether the criterion must be used ...
         self._replaces_in = (-1, -1)  # ... in this pass over the loader and this epoch
         self._warned_mixed = False
+        self._was_plain = True  # whether the last call gave back the mean of its losses
         self.mean: torch.Tensor | None = None  # of the losses of the call at hand, if it was needed
 
     def take(
@@ -85,7 +88,8 @@ class Steps:
         detached = losses.detach() if isinstance(losses, torch.Tensor) else losses
         kept = self._check(losses, detached, taken, signals)
         seen = self._observed(losses, observed, signals, taken)
-        epochs.place(losses.device)
+        if not epochs.placed:
+            epochs.place(losses.device)
         remembers = self._observing and seen is not None and not taken.repeated
 
         now = self.clock.now(run.step) if self._paced else None
@@ -99,7 +103,7 @@ class Steps:
             and seen[2] is None
         )
         if self._weighing or (remembers and not bare):
-            batch = self._batch(detached, signals, taken, now)
+            batch = self._batch(detached, signals, taken, run, now)
         weights = None
         if self._weighing or taken.plan_weights is not None:
             weights = self._weights(losses, batch, taken)
@@ -120,8 +124,8 @@ class Steps:
             values, known, rows = seen
             row = batch
             if row is None or values is not losses:
-                row = self._batch(values.detach(), known, taken, now)
-            epochs.remember(row, rows)
+                row = self._batch(values.detach(), known, taken, run, now)
+            epochs.remember(row, rows, now)
 
         if self._weighted_mean and weights is not None and weighed:
             world = run.world
@@ -132,6 +136,7 @@ class Steps:
             scale = run.world / max(1, taken.count)
         alone = taken.count == taken.real * run.world == losses.shape[0] * run.world
         plain = alone and not weighed
+        self._was_plain = plain
         if not plain:
             self.mean = None  # it would keep a graph alive
         step = run.step  # the run moves on in commit
@@ -143,7 +148,7 @@ class Steps:
 
     def _check(
         self,
-        given: torch.Tensor,
+        given: torch.Tensor | None,
         losses: torch.Tensor,
         taken: Taken,
         signals: dict[str, Any],
@@ -169,18 +174,16 @@ class Steps:
             self.check_sign("losses", losses)
             return kept
         if losses.is_cpu:
-            if self._nonnegative is None or not size:
-                # The mean, which most steps give back, finds every NaN and infinity; where it
-                # overflows they are looked for.
-                self.mean = given.mean() if size else None
-                mean = 0.0 if self.mean is None else self.mean.item()
-                finite, low = mean - mean == 0.0, 0.0
+            # The mean, which most steps give back, finds every NaN and infinity; where it
+            # overflows they are looked for.
+            if given is not None and size and self._was_plain:
+                found = self.mean = given.mean()
             else:
-                low, high = (bound.item() for bound in losses.aminmax())
-                finite = low - low == high - high == 0.0
-            if not finite:
+                found = losses.sum()
+            found = found.item()
+            if found - found != 0.0:
                 check_finite("losses", losses, taken.index)
-            if low < 0:
+            if self._nonnegative is not None:
                 self.check_sign("losses", losses)
         return None
 
@@ -265,13 +268,16 @@ class Steps:
         losses: torch.Tensor,
         signals: dict[str, Any],
         taken: Taken,
+        run: Run,
         now: Moment | None,
     ) -> Batch:
         known: dict[str, Any] = {}
         for name in self._accepted:
             if name in signals:
                 value = signals[name]
-                known[name] = value.detach() if isinstance(value, torch.Tensor) else value
+                # Detaching takes time where there is nothing to detach from, too.
+                attached = isinstance(value, torch.Tensor) and value.requires_grad
+                known[name] = value.detach() if attached else value
         index, real = taken.index, taken.real
         if real < index.numel():
             index, losses = index[:real], losses[:real]
@@ -279,11 +285,9 @@ class Steps:
                 name: value[:real] if isinstance(value, torch.Tensor) else value
                 for name, value in known.items()
             }
-        run = self.epochs.run_of(taken)
-        repeated = taken.repeated
-        rate, previous, time = (None, None, None) if now is None else now
-        step = run.step
-        return Batch(index, losses, known, run.epoch, step, rate, time, False, repeated, previous)
+        rate, previous, time = now or (None, None, None)
+        repeated, epoch, step = taken.repeated, run.epoch, run.step
+        return Batch(index, losses, known, epoch, step, rate, time, False, repeated, previous)
 
     def _weights(
         self, losses: torch.Tensor, batch: Batch | None, taken: Taken
@@ -334,8 +338,7 @@ class Steps:
         self, losses: torch.Tensor, k: int, index: torch.Tensor | None, signals: dict[str, Any]
     ) -> torch.Tensor:
         """See `Curriculum.select`."""
-        selecting = [method for method in self.methods if overrides(method, "select")]
-        if not selecting:
+        if not self._selecting:
             raise TypeError("select needs a selecting method; this curriculum has none.")
         check_count("k", k, at_least=1)
         taken = self.epochs.peek(index)
@@ -347,16 +350,16 @@ class Steps:
         if taken.narrowed:
             raise RuntimeError("select was called on this batch before: call it once per batch.")
         losses = losses.detach() if isinstance(losses, torch.Tensor) else losses
-        self._check(losses, losses, taken, signals)
+        self._check(None, losses, taken, signals)
         self.epochs.place(losses.device)
         now = self.clock.now(self.epochs.run.step) if self._paced else None
-        batch = self._batch(losses, signals, taken, now)
+        batch = self._batch(losses, signals, taken, self.epochs.run_of(taken), now)
         if taken.real:
-            positions = selecting[0].select(batch, min(k, taken.real), self.epochs.run)
+            positions = self._selecting[0].select(batch, min(k, taken.real), self.epochs.run)
             positions = positions.sort().values
         else:
             # Only padding on this rank: one row of it, with weight 0, keeps the loss finite.
             positions = torch.zeros(1, dtype=torch.int64, device=losses.device)
-        self.epochs.remember(batch)
-        self.epochs.narrow(positions)
+        self.epochs.remember(batch, now=now)
+        self.epochs.narrow(positions, k)
         return positions

@@ -74,6 +74,7 @@ def survey(
                         previous_rate=now.previous,
                     ),
                     rows,
+                    now,
                 )
                 if epochs.log.bytes >= epochs.log_limit_bytes:
                     epochs.track()

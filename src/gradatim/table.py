@@ -172,7 +172,8 @@ class Table:
             rule = f"of rows of shape {self.shape}, as before"
             raise refusal(f"table {self.name!r}", rule, tuple(values.shape[1:]))
         index = index.to(self.storage.device)
-        values = values.detach().to(self.storage.device, self.dtype)
+        values = values.detach() if values.requires_grad else values
+        values = values.to(self.storage.device, self.dtype)
         if self.storage.is_cpu and self.storage.ndim == 1 and values.shape == index.shape:
             self.storage.scatter_(
                 0, index, values

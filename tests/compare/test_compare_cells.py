@@ -5,6 +5,7 @@ import pytest
 import torch
 
 import gradatim as gr
+from gradatim.compare import catalogue
 from gradatim.compare import cells as cells_module
 from gradatim.compare import training as training_module
 from gradatim.compare.cells import run_cell
@@ -38,6 +39,31 @@ def test_recorded_epochs_fill_the_budget(name):
     # Each epoch but the last, which the budget may cut, is as long as its subset says.
     assert (lengths[:-1] * PLAN.batch_size == sizes[:-1]).all()
     assert lengths[-1] * PLAN.batch_size <= sizes[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "scored"),
+    [
+        ("importance_sampling", 3),
+        ("loss_proportional", 0),
+        ("rho_loss", 10),
+        ("selective_backprop", 2),
+        ("ohem", 0),
+        ("info_batch", 0),
+        ("data_parameters", 0),
+    ],
+)
+def test_what_selects_prunes_or_learns_weights_is_listed_and_runs(name, scored):
+    """Two epochs of each on a bundled set; scoring counts, and what is left out does not."""
+    assert name in {entry.name for entry in catalogue.methods()}
+    wanted = Plan("iris", curricula=[name], seeds=2, budget="epochs", epochs=2, evaluations=2)
+    plan, _ = resolve(wanted)
+    result = run_cell(plan, Cell("clean", name, 0))
+    samples, size = result["samples"], plan.batch_size
+    assert len(result["epochs"]) == 2
+    assert samples["backward"] == size * result["steps"] > 0
+    assert samples["forward"] == samples["backward"] * (1 + scored)
+    assert result["curve"]["steps"][-1] == result["steps"]
 
 
 def test_controls_and_curricula_share_their_subset_sizes():

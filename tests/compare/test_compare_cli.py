@@ -69,6 +69,15 @@ def test_compare_writes_and_shows_results_and_a_second_run_reads_them(run, tmp_p
     assert again.endswith(shown[tables:])
 
 
+def test_data_parameters_on_regression_cost_one_line(run, tmp_path):
+    words = ("compare", "diabetes", "--curricula", "data_parameters", "--out", tmp_path / "out")
+    code, shown, errors = run(*words)
+    assert (code, shown) == (2, "")
+    assert one_line(errors)
+    assert "able to learn from regression. Got data_parameters. It divides the logits" in errors
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_failed_cell_gives_exit_code_1_and_results_of_the_others(run, tmp_path, monkeypatch):
     build = cells_module.curricula.build
 
@@ -374,6 +383,18 @@ def test_cite_prints_each_paper_once(run):
     assert code == 0
     assert shown == gr.cite(gr.SPL, gr.SuperLoss) + "\n"
     assert shown.count("@") == len(set(gr.SPL.references + gr.SuperLoss.references))
+
+
+def test_policies_of_mixtures_and_values_are_listed_explained_and_cited(run):
+    code, shown, _ = run("methods")
+    assert code == 0
+    assert "Mixtures of several sources, in gr.mixing; not in a comparison" in shown
+    code, shown, _ = run("methods", "online_data_mixing", "knn_shapley")
+    assert code == 0
+    assert shown.startswith("OnlineDataMixing (gradatim.OnlineDataMixing)")
+    assert "\nknn_shapley (gradatim.valuation.knn_shapley)" in shown
+    code, shown, _ = run("cite", "Exp3S")
+    assert (code, shown.startswith("@inproceedings{graves2017,")) == (0, True)
 
 
 def test_cite_refuses_what_it_does_not_know(run):

@@ -239,9 +239,45 @@ def test_no_teacher_is_asked_where_the_order_is_random():
     assert sees(spec("predefined(order=random)")) == ()
 
 
+def test_importance_sampling_scores_by_the_tasks_own_gradients(context):
+    assert made("importance_sampling", context).score == "cross_entropy"
+    assert made("importance_sampling", small([0.5, 1.5], kind="regression")).score == (
+        "squared_error"
+    )
+    several = small([[1.0, 0.0], [0.0, 1.0]], kind="multilabel")
+    assert made("importance_sampling(score=data)", several).score == "loss"
+    assert made("importance_sampling(score=loss)", context).score == "loss"
+
+
+def test_pruning_is_planned_for_the_epochs_that_the_budget_pays(context):
+    """30 epochs; with r of the lower half skipped until delta, one costs 1 - r delta / 2."""
+    for text, epochs in (
+        ("info_batch", 38),  # 30 / (1 - .5 * .875 / 2) = 38.4
+        ("info_batch(delta=.5,ratio=.8)", 38),  # 30 / .8 = 37.5
+        ("info_batch(planned_epochs=budget,ratio=.8)", 46),  # 30 / .65
+        ("info_batch(planned_epochs=7)", 7),
+        ("info_batch(ratio=0)", 30),
+        ("cbs", 30),
+    ):
+        assert made(text, context).planned_epochs == epochs, text
+    own = replace(context, budget="epochs")
+    assert made("info_batch", own).planned_epochs == 30
+    with pytest.raises(ValueError, match=r"ratio must be a finite number, at least 0 and below 1"):
+        check(spec("info_batch(ratio=1.5)"))
+
+
+@pytest.mark.parametrize("kind", ["regression", "multilabel"])
+def test_data_parameters_are_for_classes(kind):
+    message = f"curricula must be able to learn from {kind}. Got data_parameters\\(decay=0.1\\)"
+    with pytest.raises(ValueError, match=message):
+        check(spec("data_parameters(decay=.1)"), kind=kind)
+    assert check(spec("data_parameters")).name == "data_parameters"
+
+
 def test_a_context_is_made_from_a_task():
     task = digits("noisy", seed=2)
-    found = Context.of(task, seed=2, budget_epochs=8)
+    found = Context.of(task, seed=2, budget_epochs=8, budget="samples")
+    assert found.budget == "samples"
     assert found.training is task.training
     assert (found.seed, found.budget_epochs, found.outputs) == (2, 8, 10)
     assert (found.kind, found.modality, found.texts) == (task.kind, task.modality, task.texts)
@@ -531,6 +567,37 @@ def test_one_method_is_shown_with_its_parameters_explained():
     assert "    Kumar et al. 2010: Self-Paced Learning for Latent Variable Models." in shown
     assert catalogue.show(["anti"]) == catalogue.show(["Predefined"])
     assert catalogue.show(["spl", "uniform"]).startswith(shown + "\n\nuniform (gradatim.Uniform)")
+
+
+def test_what_users_know_by_name_can_be_written_as_it_stands(context):
+    shown = catalogue.show()
+    for name, text in catalogue.COMPOSED.items():
+        assert f"\n{name} " in shown
+        assert text in shown
+        assert check(spec(text), modality="text").name in ("predefined", "anti")
+        assert catalogue.show([name.replace(" ", "_")]) == catalogue.show(["predefined"])
+    pace = made(catalogue.COMPOSED["competence"], context).pace
+    assert (pace.power, pace.start_fraction, pace.epochs) == (2, 0.01, 10)
+    transfer = made(catalogue.COMPOSED["transfer teacher"], context)
+    assert isinstance(transfer.pace, gr.pacing.FixedExponential)
+    assert torch.equal(transfer.score.double(), context.scores.double())
+
+
+def test_every_policy_and_every_value_is_listed_apart_from_what_is_compared():
+    listed = {entry.name: entry for group in catalogue.others().values() for entry in group}
+    assert set(listed) == {
+        "DoReMi", "Exp3S", "OnlineDataMixing", "StagedMix",
+        "exact_shapley", "gradient_shapley", "knn_shapley", "tmc_shapley",
+    }  # fmt: skip
+    assert not set(listed) & {entry.name for entry in catalogue.methods()}
+    shown = catalogue.show()
+    for name, entry in listed.items():
+        assert f"\n{name}" in shown
+        assert entry.summary.endswith(".")
+        assert (name == "StagedMix") == (not entry.papers)
+        detail = catalogue.show([name])
+        assert max(map(len, detail.splitlines())) <= 100
+        assert all(f"\n    {parameter}" in detail for parameter, _ in entry.parameters)
 
 
 def test_papers_are_cited_as_in_a_text():

@@ -105,7 +105,7 @@ def test_what_is_trained_on_is_what_the_method_took():
         assert torch.equal(scored[16:], trained)
 
 
-@pytest.mark.parametrize("name", CURRICULA)
+@pytest.mark.parametrize("name", [*CURRICULA, "info_batch"])
 @pytest.mark.parametrize(
     ("budget", "amount"), [("steps", 64), ("samples", 6000), ("epochs", 4), ("seconds", 0.05)]
 )
@@ -113,8 +113,9 @@ def test_counts_equal_the_models_own_hooks(name, budget, amount):
     """The audit: forward and backward rows in the results are those that went through the model."""
     model = perceptron(64, 10, seed=0)
     counter = Counter(model)
-    method = CURRICULA[name].build(Context(TASK.training, seed=0, budget_epochs=4))
-    done, _ = run(method, model=model, budget=budget, amount=amount)
+    context = Context(TASK.training, seed=0, budget_epochs=4, budget=budget)
+    (spec,) = check_all(parse_curricula(name))
+    done, _ = run(build(spec, context), model=model, budget=budget, amount=amount)
     assert counter.passes == done.steps
     assert done.samples["backward"] == done.samples["forward"] == counter.backward
     assert counter.backward == done.steps * 64
@@ -139,6 +140,35 @@ def test_counts_equal_the_models_own_hooks(name, budget, amount):
         used = sum(value for part, value in done.seconds.items() if part != "evaluation")
         assert 0.05 <= used < 5
         assert done.curve["seconds"][-1] == pytest.approx(used, abs=0.01)
+
+
+@pytest.mark.parametrize(
+    ("budget", "amount"), [("epochs", 16), ("samples", 16 * 1078), ("steps", 16 * 1078 // 64)]
+)
+def test_pruning_ends_within_the_budget_and_leaves_whole_epochs_for_its_end(budget, amount):
+    """InfoBatch of 16 epochs. Counted in its own, the first and the last two are whole.
+
+    Otherwise its epochs are shorter: the plan is for 16 / (1 - .875 / 4) = 20, of which 17 are
+    pruned, and the budget ends with more than an eighth of it in whole ones, but less than a half.
+    """
+    context = Context(TASK.training, seed=0, budget_epochs=16, budget=budget)
+    (spec,) = check_all(parse_curricula("info_batch"))
+    (method,) = build(spec, context)
+    assert method.planned_epochs == (16 if budget == "epochs" else 20)
+    done, _ = run(method, budget=budget, amount=amount)
+    sizes = [epoch["samples"] for epoch in done.epochs]
+    first, last = sizes[0], method.planned_epochs * 7 // 8
+    last += budget != "epochs"  # 17.5
+    assert all(size < 0.9 * first for size in sizes[1:last])
+    assert len(sizes) > last
+    assert set(sizes[last:]) == {first}
+    trained = done.samples["backward"]
+    if budget == "epochs":
+        assert len(sizes) == 16
+        assert trained < 0.8 * 16 * 1078
+    else:
+        whole = trained - 64 * sum(size // 64 for size in sizes[:last])
+        assert 1 / 8 < whole / trained < 1 / 2
 
 
 @given(st.integers(1, 60), st.integers(1, 25))

@@ -18,6 +18,7 @@ def infobatch(planned_epochs: int | None = 5, *, plain: str = "ratio", **setting
             "planned_epochs": bad_counts(at_least=1, optional=True),
             "ratio": bad_numbers(at_least=0, below=1),
             "delta": bad_numbers(at_least=0, at_most=1),
+            "unbiased": bad_choices(),
             "mode": bad_choices(),
         },
         draws=True,
@@ -29,7 +30,7 @@ def infobatch(planned_epochs: int | None = 5, *, plain: str = "ratio", **setting
 INFOBATCH = {
     "Bernoulli": infobatch(),
     "fixed": infobatch(mode="fixed", plain="delta"),
-    "to the end": infobatch(None, ratio=0.3),
+    "to the end": infobatch(None, ratio=0.3, unbiased="step"),
 }
 
 # ------------------------------------------------------------------------------ DataParameters

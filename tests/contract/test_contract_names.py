@@ -36,6 +36,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "analysis": "a module of arrays; tests/equations are about it",
         "layers": "a module about models; tests/equations and tests/engine are about it",
         "valuation": "functions of utilities; tests/equations/test_shapley.py is about it",
+        "streams": "data sets made from streams; tests/streams are about them",
         "mixing": "policies over data sets; tests/equations are about each",
         **dict.fromkeys(
             ("DoReMi", "Exp3S", "OnlineDataMixing", "StagedMix"),

@@ -207,7 +207,8 @@ METHODS: dict[str, Callable[[int], list[gr.Method]]] = {
     "SuperLoss mean": lambda size: [gr.SuperLoss(tau="mean")],
     "SuperLoss log_classes": lambda size: [gr.SuperLoss(tau="log_classes")],
     "InfoBatch": lambda size: [gr.InfoBatch(4)],
-    "InfoBatch fixed": lambda size: [gr.InfoBatch(None, ratio=0.7, mode="fixed")],
+    "InfoBatch fixed": lambda size: [gr.InfoBatch(None, ratio=0.7, unbiased="step", mode="fixed")],
+    "InfoBatch quantile": lambda size: [gr.InfoBatch(4, threshold=0.8)],
     "DataParameters": lambda size: [gr.DataParameters()],
     "DataParameters class": lambda size: [gr.DataParameters("class", class_decay=0.1)],
     "DataParameters both": lambda size: [

@@ -64,6 +64,7 @@ def slow(
 def test_robinson2021_by_hand(
     beta: float, tau_plus: float, losses: list[float] | None, mean: float
 ) -> None:
+    """Robinson et al. 2021, Eqs. 3 to 5, of (1, 0), (0, 1) and (1, 0), (.6, .8)."""
     found = hard_negative_loss(FIRST, SECOND, temperature=0.5, beta=beta, tau_plus=tau_plus)
     assert found.mean().item() == pytest.approx(mean, abs=5e-7)
     if losses is not None:

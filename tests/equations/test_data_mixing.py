@@ -36,7 +36,10 @@ def test_exploration_by_hand() -> None:
 
 
 def test_the_mix_and_its_update_by_hand() -> None:
-    """t = 10, R = (2, 1, .5); a loss of 3.2 on domain 0 gives R = 2.693908."""
+    """t = 10, R = (2, 1, .5); a loss of 3.2 on domain 0 gives R = 2.693908.
+
+    Albalak et al. 2023.
+    """
     mix = gr.OnlineDataMixing(3)
     mix.load_state_dict(at(10, [2.0, 1.0, 0.5]).state_dict())
     assert round(mix.exploration(10), 6) == 0.191365

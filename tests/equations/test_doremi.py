@@ -19,7 +19,7 @@ def rounded(values: torch.Tensor) -> list[float]:
 
 
 def test_weights_and_their_average_by_hand() -> None:
-    """e = (.5, 0, .1), a = 1/3, twice."""
+    """Xie et al. 2023, Algorithm 1: e = (.5, 0, .1), a = 1/3, twice."""
     proxy = gr.DoReMi(3)
     proxy.update([0.5, 0.0, 0.1])
     assert rounded(proxy.probabilities()) == [0.439097, 0.266457, 0.294446]

@@ -25,7 +25,7 @@ def rounded(values: torch.Tensor) -> list[float]:
 
 
 def test_exp3s_by_hand_at_t_2_and_3() -> None:
-    """N = 3, eta = .1, eps = .05, arm 0 rewarded with 1 twice."""
+    """Graves et al. 2017, Exp3.S: N = 3, eta = .1, eps = .05, arm 0 rewarded with 1 twice."""
     bandit = gr.Exp3S(3, 0.1, 0.05)
     assert bandit.probabilities().tolist() == pytest.approx([1 / 3] * 3)
     bandit.update(0, 1.0)

@@ -37,7 +37,7 @@ def candidates(losses: list[float], step: int = 0, **signals: torch.Tensor) -> g
 
 
 def test_the_bound_of_cross_entropy_by_hand() -> None:
-    """Scores of logits (2, 1, 0), y = 0, and of zeros, y = 2: .4243 and .8165."""
+    """Katharopoulos and Fleuret 2018, Eq. 20: logits (2, 1, 0), y = 0: .4243; 0, y = 2: .8165."""
     logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 0.0]])
     found = last_layer_bound(logits, torch.tensor([0, 2]))
     assert found.tolist() == pytest.approx([0.4243, 0.8165], abs=5e-5)
@@ -107,7 +107,10 @@ def test_the_bound_refuses_what_it_cannot_read() -> None:
 
 
 def test_scores_1_1_1_3_by_hand() -> None:
-    """s = (1, 1, 1, 3): g = 1/6 thrice and 1/2, w = 1.5 thrice and .5, tau = 1.154701."""
+    """s = (1, 1, 1, 3): g = 1/6 thrice and 1/2, w = 1.5 thrice and .5, tau = 1.154701.
+
+    Katharopoulos and Fleuret 2018, Algorithm 1 and Eq. 26.
+    """
     chances = sampling_probabilities([1.0, 1.0, 1.0, 3.0])
     assert chances.tolist() == pytest.approx([1 / 6, 1 / 6, 1 / 6, 1 / 2])
     assert importance_weights(chances).tolist() == pytest.approx([1.5, 1.5, 1.5, 0.5])
@@ -115,6 +118,7 @@ def test_scores_1_1_1_3_by_hand() -> None:
 
 
 def test_tau_is_one_for_equal_scores_and_the_root_of_n_for_one_score() -> None:
+    """Katharopoulos and Fleuret 2018, Eq. 26."""
     assert float(variance_reduction(torch.full((7,), 1 / 7))) == pytest.approx(1.0)
     assert float(variance_reduction([0.0, 1.0, 0.0, 0.0, 0.0])) == pytest.approx(math.sqrt(5))
     scores = torch.rand(30, generator=seeded(), dtype=torch.float64)
@@ -126,6 +130,7 @@ def test_tau_is_one_for_equal_scores_and_the_root_of_n_for_one_score() -> None:
 
 
 def test_the_threshold_from_which_a_gain_is_certain() -> None:
+    """Katharopoulos and Fleuret 2018: (B + 3b) / 3b, 2 for B = 3b and 2.667 for 640 and 128."""
     assert worthwhile_reduction(3 * 50, 50) == 2.0
     assert worthwhile_reduction(640, 128) == pytest.approx(2.667, abs=5e-4)
 

@@ -59,6 +59,32 @@ def trained(method: gr.Method, epochs: int, *, size: int = 40, **options: Any) -
 # --- The rule ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("threshold", "scores", "low"),
+    [
+        ("mean", [0.1, 0.2, 0.3, 1.0], [0, 1, 2]),  # the mean is .4
+        ("mean", [0.1, 0.2, 0.3, 0.35, 0.35, 0.35, 1e6], [0, 1, 2, 3, 4, 5]),
+        (0.5, [0.1, 0.2, 0.3, 0.35, 0.35, 0.35, 1e6], [0, 1, 2]),  # the median is .35
+        (0.5, [0.1, 0.2, 0.3, 0.35, 0.35, 0.35, 0.9], [0, 1, 2]),
+        (0.5, [0.1, 0.2, 0.3, 1.0], [0]),  # between .2 and .3: the lower one
+        (0.99, [0.1] * 7, []),  # as float32, where a mean of equal scores may be above them
+        (0.5, [math.nan, math.nan, 0.1, 0.2, 0.3], [2]),  # those never seen are not low
+        (0.5, [math.nan] * 3, []),
+    ],
+)
+def test_a_quantile_as_threshold_is_not_moved_by_an_outlier(threshold, scores, low) -> None:
+    """D52: one huge loss moves the mean, and then nearly all are low."""
+    method = gr.InfoBatch(None, threshold=threshold)
+    seen(method, scores)
+    assert method.low(torch.arange(len(scores))).nonzero().squeeze(1).tolist() == low
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0, -0.5, math.nan, "median"])
+def test_a_threshold_outside_its_range_is_refused(threshold: Any) -> None:
+    with pytest.raises(ValueError, match="threshold must be"):
+        gr.InfoBatch(None, threshold=threshold)
+
+
 def test_qin2024_eq3_low_is_below_the_mean_by_hand() -> None:
     """H = .1, .2, .3, 1 has mean .4: the first three are low."""
     method = gr.InfoBatch(8)

@@ -22,7 +22,10 @@ def chosen(irreducible: Any, losses: Any, k: int) -> list[int]:
 
 
 def test_scores_by_hand_and_the_first_pick() -> None:
-    """l = 2, .5, 3, 1.2 less IL = .1, .4, 2.9, 1.5: 1.9, .1, .1, -.3; the loss would pick 2."""
+    """l = 2, .5, 3, 1.2 less IL = .1, .4, 2.9, 1.5: 1.9, .1, .1, -.3; the loss would pick 2.
+
+    Mindermann et al. 2022, Eq. 3.
+    """
     losses, irreducible = torch.tensor([2.0, 0.5, 3.0, 1.2]), [0.1, 0.4, 2.9, 1.5]
     batch = gr.Batch(torch.arange(4), losses)
     scores = gr.RHOLoss(irreducible).scores(batch)

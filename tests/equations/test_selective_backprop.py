@@ -28,7 +28,10 @@ def ready(method: gr.SelectiveBackprop, recent: torch.Tensor | None = None) -> g
 
 
 def test_the_chance_by_hand() -> None:
-    """R = (.1, .5, 1, 2), l = 1: .75 for beta 1, .5625 for beta 2; the comparison is <=."""
+    """R = (.1, .5, 1, 2), l = 1: .75 for beta 1, .5625 for beta 2; the comparison is <=.
+
+    Jiang et al. 2019, Section 3.1: CDF(l)^beta.
+    """
     loss = torch.tensor([1.0])
     assert keep_chances(loss, RECENT).tolist() == [0.75]
     assert keep_chances(loss, RECENT, beta=2).tolist() == [0.5625]

@@ -66,7 +66,7 @@ def over_all_orders(utility: Game, size: int) -> list[float]:
 
 
 def test_exact_by_hand() -> None:
-    """Phi = .45, .30, .05, summing to v(all) - v(none) = .8."""
+    """Ghorbani and Zou 2019, Eq. 1: .45, .30, .05, summing to v(all) - v(none) = .8."""
     values = exact_shapley(by_hand, 3)
     assert values.dtype == torch.float64
     assert values.tolist() == pytest.approx([0.45, 0.30, 0.05], abs=1e-15)
@@ -384,7 +384,7 @@ def ordered(right: Sequence[int], k: int) -> list[float]:
 
 
 def test_knn_by_hand() -> None:
-    """Labels equal (1, 0, 1, 0) nearest first, K = 2: 1/3, -1/6, 1/3, 0."""
+    """Jia et al. 2019, Theorem 1: labels equal (1, 0, 1, 0), K = 2: 1/3, -1/6, 1/3, 0."""
     assert ordered([1, 0, 1, 0], 2) == pytest.approx([1 / 3, -1 / 6, 1 / 3, 0], abs=1e-15)
 
 

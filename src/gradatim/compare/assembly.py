@@ -128,13 +128,37 @@ def _given(name: str, value: Any, context: Context, parts: Parts, ours: bool) ->
 
 def _wanted(kind: type[gr.Method], name: str, given: Mapping[str, Any]) -> bool:
     """Whether a parameter with a default is filled in all the same: in our own methods only."""
+    if name in _SCHEDULES.get(kind, ()):
+        return True
     if name == "pace":
         return given.get("growth") is None  # which paces as well, and excludes a pace
     if name == "score":
         return given.get("order") != "random" and issubclass(kind, gr.Predefined)
-    if name in _SCHEDULES.get(kind, ()):
-        return True
     return name == "survey_every_epochs" and issubclass(kind, SelfPaced)
+
+
+def _score(context: Context, parts: Parts) -> torch.Tensor | str:
+    """A difficulty; of importance sampling the norm of the task's own gradients, if it is known."""
+    if parts.kind is gr.ImportanceSampling:
+        known = {"classification": "cross_entropy", "regression": "squared_error"}
+        return known.get(context.kind, "loss")
+    return _teacher(context, parts)
+
+
+def _planned(context: Context, parts: Parts) -> int:
+    """Epochs that the budget pays for."""
+    if parts.kind is not gr.InfoBatch:
+        return context.epochs_at(1)
+    # Losses have a long tail: half of them at least are below their mean, and r of those skipped.
+    known = {"ratio": 0.5, "delta": 0.875, **dict(parts.spec.parameters)}
+    skipped = known["ratio"] / 2 * known["delta"] if _are_shares(known) else 0
+    return context.epochs_at(1 - skipped)
+
+
+def _are_shares(known: Mapping[str, Any]) -> bool:
+    """Whether the method will not refuse them."""
+    values = [known[name] for name in ("ratio", "delta")]
+    return all(isinstance(value, int | float) and 0 <= value <= 1 for value in values)
 
 
 def _teacher(context: Context, parts: Parts) -> torch.Tensor:
@@ -171,11 +195,12 @@ _SCHEDULES: dict[type[gr.Method], tuple[str, ...]] = {
     gr.CBS: ("planned_epochs",),
     gr.SPDCL: ("shares",),
     gr.InfoBatch: ("planned_epochs",),
+    gr.ImportanceSampling: ("score",),
 }
 """Parameters whose defaults are for the papers' hundreds of epochs, or for one kind of data."""
 
 _SOURCES: dict[str, Callable[[Context, Parts], Any]] = {
-    "score": _teacher,
+    "score": _score,
     "irreducible": _irreducible,
     **{name: _labels(name) for name in LABELS},
     "features": _inputs,
@@ -195,7 +220,7 @@ _SOURCES: dict[str, Callable[[Context, Parts], Any]] = {
     "budget_epochs": lambda context, parts: context.budget_epochs,
     "total_epochs": lambda context, parts: context.budget_epochs,
     "shares": lambda context, parts: context.shares,
-    "planned_epochs": lambda context, parts: max(1, round(context.budget_epochs)),
+    "planned_epochs": _planned,
     "seed": lambda context, parts: context.seed,
 }
 """What can be filled in where a parameter of that name is not given."""
@@ -224,5 +249,5 @@ def filled(method: type[gr.Method], name: str) -> str | None:
     teacher = dict.fromkeys(("score", "irreducible"), "teacher")
     written = {**teacher, "pace": SHARED, "survey_every_epochs": "1"}
     if name in _SCHEDULES.get(method, ()):
-        return DATA if name in ("function", "task") else BUDGET
+        return DATA if name in ("function", "task", "score") else BUDGET
     return written.get(name, "(from the data)")

@@ -6,8 +6,9 @@ import difflib
 import inspect
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import gradatim as gr
 from gradatim.citations import REFERENCES, Reference
@@ -15,7 +16,7 @@ from gradatim.compare.curricula import filled
 from gradatim.compare.names import ANTI, known_methods, spelling
 from gradatim.validation import refusal
 
-__all__ = ["Entry", "methods", "show"]
+__all__ = ["COMPOSED", "Entry", "methods", "others", "show"]
 
 WIDTH = 100
 INDENT = 16
@@ -32,6 +33,24 @@ FILLED = (
     "any of gradatim.pacing, as pace=root(epochs=5). groups=labels: the training labels. "
     "=budget and =data: warm-ups, episodes and rounds that fit the budget, what suits the data."
 )
+MIXTURES = (
+    "Mixtures of several sources, in gr.mixing; not in a comparison, whose data are one set. "
+    "gr.MixtureLoader makes batches by them:"
+)
+VALUES = (
+    "Values of samples, in gr.valuation: negated they are a score for gr.Predefined, and the "
+    "lowest can be left out:"
+)
+NAMED = "Known under names of their own:"
+COMPOSED = {
+    "transfer teacher": "predefined(pace=fixed_exponential(start_fraction=0.1,increase=2,"
+    "every_epochs=1))",
+    "baby steps": "predefined(pace=baby_steps(buckets=5,epochs_per_bucket=1))",
+    "competence": "predefined(pace=root(start_fraction=0.01,epochs=10))",
+    "the same of texts": "predefined(score=length,pace=root(start_fraction=0.01,epochs=10))",
+    "hard first": "anti",
+}
+"""What users know by name, as `--curricula` takes it; docs/predefined.md explains them."""
 FOOT = "`gradatim methods NAME` explains parameters; `gradatim cite NAME` prints BibTeX."
 
 
@@ -40,8 +59,8 @@ class Entry:
     """One method of the list.
 
     Attributes:
-        name: as `--curricula` takes it.
-        method: the class.
+        name: as `--curricula` takes it; of what is not in a comparison as Python does.
+        method: the class, or the function.
         summary: what it does, in one line.
         parameters: names, and what holds where nothing is given: what a comparison fills in, else
             the default; "" where there is neither.
@@ -54,7 +73,7 @@ class Entry:
     """
 
     name: str
-    method: type[gr.Method]
+    method: Callable[..., Any]
     summary: str
     parameters: tuple[tuple[str, str], ...] = ()
     papers: tuple[str, ...] = ()
@@ -71,6 +90,30 @@ def methods() -> list[Entry]:
         ['uniform', 'paced_random', 'predefined']
     """
     return [_entry(name, method) for name, method in known_methods().items()]
+
+
+def others() -> dict[str, list[Entry]]:
+    """List what no comparison runs: policies of mixtures, and values of samples.
+
+    Returns:
+        Entries by the heading that `show` gives them.
+
+    Example:
+        >>> [entry.name for entry in others()[MIXTURES]]
+        ['DoReMi', 'Exp3S', 'OnlineDataMixing', 'StagedMix']
+    """
+    policies = [
+        name
+        for name in gr.mixing.__all__
+        if isinstance(kind := getattr(gr.mixing, name), type)
+        and issubclass(kind, gr.mixing.Policy)
+        and kind is not gr.mixing.Policy
+    ]
+    values = [name for name in gr.valuation.__all__ if name.endswith("_shapley")]
+    return {
+        MIXTURES: [_entry(name, getattr(gr.mixing, name)) for name in policies],
+        VALUES: [_entry(name, getattr(gr.valuation, name)) for name in values],
+    }
 
 
 def show(names: Sequence[str] = ()) -> str:
@@ -93,24 +136,46 @@ def show(names: Sequence[str] = ()) -> str:
           Parameters: none.
           Papers: none.
     """
-    entries = methods()
+    entries, rest = methods(), others()
     if names:
-        return "\n\n".join(_detail(_find(name, entries)) for name in names)
-    notes = (HEAD, *map(_short, entries), FILLED, FOOT)
+        every = [*entries, *(entry for group in rest.values() for entry in group)]
+        return "\n\n".join(_detail(_find(name, every)) for name in names)
+    column = max(map(len, COMPOSED)) + 2
+    named = "\n".join(name.ljust(column) + spec for name, spec in COMPOSED.items())
+    notes = [HEAD, *map(_short, entries), FILLED, f"{NAMED}\n{named}"]
+    for heading, group in rest.items():
+        lines = [line for entry in group for line in _wrapped(entry.name, _plain(entry), INDENT)]
+        notes.append("\n".join([*textwrap.wrap(heading, WIDTH), *lines]))
+    notes.append(FOOT)
     blocks = [note if "\n" in note else textwrap.fill(note, WIDTH) for note in notes]
     return "\n\n".join(blocks)
 
 
-def _entry(name: str, method: type[gr.Method]) -> Entry:
-    own = method.__init__ is not gr.Method.__init__
+def _entry(name: str, method: Callable[..., Any]) -> Entry:
+    kind = method if isinstance(method, type) and issubclass(method, gr.Method) else None
+    own = kind is None or kind.__init__ is not gr.Method.__init__
     known = inspect.signature(method).parameters.values() if own else ()
+    ours = {} if kind is None else {p.name: filled(kind, p.name) for p in known}
     parameters = tuple(
-        (p.name, filled(method, p.name) or ("" if p.default is p.empty else _default(p.default)))
+        (p.name, ours.get(p.name) or ("" if p.default is p.empty else _default(p.default)))
         for p in known
         if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
     )
     summary = (inspect.getdoc(method) or "").partition("\n")[0]
-    return Entry(name, method, summary, parameters, tuple(map(_paper, method.references)))
+    return Entry(name, method, summary, parameters, tuple(map(_paper, _references(method))))
+
+
+def _references(method: Callable[..., Any]) -> Sequence[str | Reference]:
+    """The papers of a class; a function names them in its docstring."""
+    if isinstance(method, type):
+        return getattr(method, "references", ())
+    found = re.findall(r"\[(\w+)\]", (inspect.getdoc(method) or "").partition("References:")[2])
+    return [key for key in found if key in REFERENCES]
+
+
+def _plain(entry: Entry) -> str:
+    """What is said of an entry that no comparison runs."""
+    return entry.summary + (f" {'; '.join(entry.papers)}." if entry.papers else "")
 
 
 def _default(value: object) -> str:
@@ -153,7 +218,9 @@ def _wrapped(head: str, text: str, indent: int) -> list[str]:
 
 def _detail(entry: Entry) -> str:
     method = entry.method
-    lines = [f"{entry.name} ({method.__module__.partition('.')[0]}.{method.__name__})"]
+    package = "gradatim.valuation" if entry.name in gr.valuation.__all__ else "gradatim"
+    package = package if method.__module__.startswith("gradatim.") else method.__module__
+    lines = [f"{entry.name} ({package}.{method.__name__})"]
     before, arguments = _explained(method)
     for paragraph in before:
         # What the author indented or laid out by hand stays as it is.
@@ -166,7 +233,8 @@ def _detail(entry: Entry) -> str:
         text = arguments.get(name, "")
         lines.append(head)
         lines += textwrap.wrap(text, WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8)
-    papers = [REFERENCES[key] if isinstance(key, str) else key for key in method.references]
+    references = _references(method)
+    papers = [REFERENCES[key] if isinstance(key, str) else key for key in references]
     lines.append("  Papers:" if papers else "  Papers: none.")
     for paper, short in zip(papers, entry.papers, strict=True):
         text = f"{short}: {paper.title}. {paper.venue}."
@@ -179,7 +247,7 @@ def _filled(paragraph: list[str]) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent="  ", subsequent_indent="  ")
 
 
-def _explained(method: type[gr.Method]) -> tuple[list[list[str]], dict[str, str]]:
+def _explained(method: Callable[..., Any]) -> tuple[list[list[str]], dict[str, str]]:
     """Take a docstring apart: its paragraphs before the first section, and its Args by name."""
     lines = (inspect.getdoc(method) or "").splitlines()
     sections = [i for i, line in enumerate(lines) if re.fullmatch(r"[A-Z][A-Za-z' ]*:", line)]
@@ -205,7 +273,9 @@ def _explained(method: type[gr.Method]) -> tuple[list[list[str]], dict[str, str]
 def _find(name: str, entries: Sequence[Entry]) -> Entry:
     known = {spelling(entry.name): entry for entry in entries}
     known |= {spelling(entry.method.__name__): entry for entry in entries}
-    wanted = "predefined" if spelling(name) == ANTI else spelling(name)
+    composed = {spelling(each).replace(" ", "") for each in COMPOSED}
+    wanted = spelling(name).replace(" ", "")
+    wanted = "predefined" if wanted in (ANTI, *composed) else wanted
     if wanted not in known:
         near = difflib.get_close_matches(wanted, known, n=1)
         cause = f"Did you mean {known[near[0]].name!r}?" if near else ""

@@ -132,7 +132,10 @@ def _run(
         )
         loaded = time.perf_counter()
         context = curricula.Context.of(
-            task, seed=cell.seed, budget_epochs=plan.plain_epochs(len(training))
+            task,
+            seed=cell.seed,
+            budget_epochs=plan.plain_epochs(len(training)),
+            budget=plan.budget,
         )
         methods = curricula.build(spec, context)
         prepared = time.perf_counter()

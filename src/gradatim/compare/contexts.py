@@ -47,6 +47,8 @@ class Context:
         outputs: columns of the model's output; None takes the classes that the labels show.
         texts: the training texts as strings, where they are kept; scores of texts then count
             words, and token ids otherwise.
+        budget: what the budget is made of: steps, samples, epochs (the curriculum's own, short or
+            long) or seconds.
 
     Example:
         >>> samples = Samples(torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64))
@@ -61,15 +63,17 @@ class Context:
     modality: str = "table"
     outputs: int | None = None
     texts: Sequence[str] | None = None
+    budget: str = "steps"
 
     @classmethod
-    def of(cls, task: Task, *, seed: int, budget_epochs: float) -> Context:
+    def of(cls, task: Task, *, seed: int, budget_epochs: float, budget: str = "steps") -> Context:
         """Take what a curriculum may see from a task: its training part.
 
         Args:
             task: the task.
             seed: the run's seed.
             budget_epochs: the budget in epochs of plain training.
+            budget: what it is made of.
 
         Example:
             >>> from gradatim.compare.data import digits
@@ -84,6 +88,7 @@ class Context:
             modality=task.modality,
             outputs=task.outputs,
             texts=task.texts,
+            budget=budget,
         )
 
     def pace(self) -> gr.pacing.Linear:
@@ -94,6 +99,23 @@ class Context:
         """
         epochs = self.budget_epochs / (1 + START_FRACTION)
         return gr.pacing.Linear(start_fraction=START_FRACTION, epochs=epochs)
+
+    def epochs_at(self, cost: float) -> int:
+        """Epochs of which the budget pays, at least 1.
+
+        Args:
+            cost: of one, as a share of an epoch of plain training. A budget that is counted in
+                epochs pays the same number of any.
+
+        Example:
+            >>> samples = Samples(torch.zeros(4, 2), torch.zeros(4, dtype=torch.int64))
+            >>> Context(samples, seed=0, budget_epochs=20).epochs_at(0.8)
+            25
+            >>> Context(samples, seed=0, budget_epochs=20, budget="epochs").epochs_at(0.8)
+            20
+        """
+        found = self.budget_epochs if self.budget == "epochs" else self.budget_epochs / cost
+        return max(1, round(found))
 
     @property
     def warmup_epochs(self) -> int:

@@ -262,7 +262,11 @@ def _trial(
     context = _StandIn(samples, 0, 10, kind, modality or "any")
     try:
         parts = assembled(spec, context)
-        return parts, parts.make(), parts.spec
+        method = parts.make()
+        if kind != "classification" and isinstance(method, gr.DataParameters):
+            rule = f"able to learn from {kind}"
+            raise refusal("curricula", rule, spec.label, "It divides the logits of classes.")
+        return parts, method, parts.spec
     except (ValueError, TypeError) as error:
         line = " ".join(str(error).split())
         if line.startswith("curricula "):

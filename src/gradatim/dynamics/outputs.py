@@ -68,8 +68,12 @@ def residuals(
         raise refusal("targets", f"labels of shape ({len(outputs)},)", targets)
     if targets.is_cpu:
         check_labels(targets, outputs.shape[1])
+    labels = targets.to(p.device, torch.int64).unsqueeze(1)
+    if not p.requires_grad:
+        # The same numbers without two more matrices, whose memory costs more than the sums.
+        return p.neg_().scatter_add_(1, labels, p.new_ones(1, 1).expand(len(labels), 1))
     one_hot = torch.zeros_like(p, requires_grad=False)
-    one_hot.scatter_(1, targets.to(p.device, torch.int64).unsqueeze(1), 1.0)
+    one_hot.scatter_(1, labels, 1.0)
     return one_hot - p
 
 
@@ -176,7 +180,7 @@ def movement(
     rho = torch.where(rho > TINY, rho, torch.nan).to(f)
     if rho.ndim:
         rho = rho.reshape(-1, *[1] * (f.ndim - 1))
-    return (f - before.detach().to(f)) / rho
+    return (f - before.detach().to(f)).div_(rho)
 
 
 def alignment(residual: torch.Tensor, dynamics: torch.Tensor) -> torch.Tensor:

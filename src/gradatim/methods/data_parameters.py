@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,47 @@ from gradatim.validation import check_choice, check_number, refusal
 __all__ = ["DataParameters"]
 
 Level = Literal["instance", "class", "both"]
+NO_CLASS = -(2**62)  # torch ignores the class -100 without a word
+
+
+@dataclass(slots=True)
+class _Seen:
+    """What `DataParameters.criterion` calculated, for the call about the same rows.
+
+    The storage of the logits stays, so that no other tensor can be where they were, but not their
+    graph.
+    """
+
+    storage: torch.UntypedStorage
+    place: int
+    version: int
+    targets: torch.Tensor
+    targets_version: int
+    index: torch.Tensor
+    own: torch.Tensor | None
+    shared: torch.Tensor | None
+    sigma: torch.Tensor
+    log_p: torch.Tensor
+    losses: torch.Tensor
+
+    def of(self, batch: Batch) -> bool:
+        """Whether these are a batch's rows, and nobody has written to its signals since."""
+        logits, targets = batch.signals["logits"], batch.signals["targets"]
+        return (
+            batch.index is self.index
+            and targets is self.targets
+            and targets._version == self.targets_version
+            and isinstance(logits, torch.Tensor)
+            and logits.shape == self.log_p.shape
+            and logits.data_ptr() == self.place
+            and logits.dtype == self.log_p.dtype
+            and logits._version == self.version
+        )
+
+    def slope(self) -> torch.Tensor:
+        """As `_slope`: the entropy of p less the loss, without another softmax."""
+        finite = self.log_p.clamp(min=torch.finfo(self.log_p.dtype).min)  # 0 times -inf is NaN
+        return torch.linalg.vecdot(self.log_p.exp(), finite).add_(self.losses).neg_()
 
 
 class DataParameters(Method):
@@ -105,9 +147,10 @@ class DataParameters(Method):
         self.class_decay = check_number("class_decay", class_decay, at_least=0)
         self.limit = check_number("limit", limit, above=1)
         self._classes: torch.Tensor | None = None
+        self._seen: _Seen | None = None
 
     def setup(self, run: Run) -> None:
-        self._classes = None
+        self._classes = self._seen = None
         if self.level != "class":
             self.log_sigma = Table("log_sigma")
 
@@ -128,9 +171,24 @@ class DataParameters(Method):
     ) -> torch.Tensor:
         _check(logits, targets)
         assert index is not None, "the engine knows the samples"
-        own, shared = self._rows(index, targets, logits)
-        sigma = _temperature(own, shared).to(logits.dtype)
-        return F.cross_entropy(logits / sigma.unsqueeze(1), targets, reduction="none")
+        try:
+            own, shared = self._rows(index, targets, logits)
+            sigma = _temperature(own, shared)
+            tempered = logits / sigma.to(logits.dtype).unsqueeze(1)
+            # The two halves of cross_entropy.
+            log_p = tempered.log_softmax(1)
+            losses = F.nll_loss(log_p, targets, reduction="none", ignore_index=NO_CLASS)
+        except IndexError:
+            _check_classes(targets, logits.shape[1])
+            raise
+        self._seen = None
+        if logits.requires_grad and tempered.dtype == log_p.dtype == torch.float32:
+            self._seen = _Seen(
+                *(logits.untyped_storage(), logits.data_ptr(), logits._version),
+                *(targets, targets._version, index, own, shared, sigma),
+                *(log_p.detach(), losses.detach()),
+            )
+        return losses
 
     def _rows(
         self, index: torch.Tensor, targets: torch.Tensor, logits: torch.Tensor
@@ -156,10 +214,15 @@ class DataParameters(Method):
         if batch.repeated:
             return
         logits, targets = batch.signals["logits"], batch.signals["targets"]
-        _check(logits, targets, values=False)  # those of the losses, whose criterion saw them
-        own, shared = self._rows(batch.index, targets, logits)
-        sigma = _temperature(own, shared)
-        slope = _slope(logits, targets, sigma)
+        seen = self._seen
+        if seen is not None and seen.of(batch):
+            own, shared, sigma, slope = seen.own, seen.shared, seen.sigma, seen.slope()
+            self._seen = None
+        else:
+            _check(logits, targets)
+            own, shared = self._rows(batch.index, targets, logits)
+            sigma = _temperature(own, shared)
+            slope = _slope(logits, targets, sigma)
         if shared is not None:
             self._move_classes(slope * (shared.exp() / sigma), targets)
         if own is not None:
@@ -198,7 +261,8 @@ class DataParameters(Method):
         bound = math.log(self.limit)
         # What is not finite is refused later, or skipped: it must not stay in the state.
         if not decay:
-            return (old - rate * slope.nan_to_num(0.0, 0.0, 0.0)).clamp(-bound, bound)
+            known = slope.nan_to_num(0.0, 0.0, 0.0)
+            return torch.sub(old, known, alpha=rate).clamp_(-bound, bound)
         new = (old - rate * (slope + decay * old)).clamp(-bound, bound)
         return torch.where(slope.isfinite(), new, old)
 
@@ -210,11 +274,12 @@ class DataParameters(Method):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         held = state["class_log_sigma"]
+        self._seen = None
         self._classes = None if held is None else held.clone()
 
 
-def _check(logits: torch.Tensor, targets: torch.Tensor, *, values: bool = True) -> None:
-    """Refuse what is not (B, C) logits with (B,) class numbers, and on the CPU their values."""
+def _check(logits: torch.Tensor, targets: torch.Tensor) -> None:
+    """Refuse what is not (B, C) logits with (B,) class numbers."""
     if not isinstance(logits, torch.Tensor) or logits.ndim != 2:
         raise refusal("logits", "of shape (B, C) for DataParameters", logits)
     rule = "class numbers of shape (B,) for DataParameters"
@@ -222,11 +287,13 @@ def _check(logits: torch.Tensor, targets: torch.Tensor, *, values: bool = True) 
         raise refusal("targets", rule, targets, "Mixed labels have no single temperature.")
     if targets.dtype != torch.int64:
         raise refusal("targets", f"{rule} and dtype int64", targets)
-    if values and targets.is_cpu and targets.numel():
-        low, high = (bound.item() for bound in targets.aminmax())
-        if low < 0 or high >= logits.shape[1]:
-            rule = f"class numbers in [0, {logits.shape[1]})"
-            raise refusal("targets", rule, low if low < 0 else high)
+
+
+def _check_classes(targets: torch.Tensor, classes: int) -> None:
+    """Refuse class numbers outside [0, C)."""
+    low, high = (bound.item() for bound in targets.aminmax())
+    if low < 0 or high >= classes:
+        raise refusal("targets", f"class numbers in [0, {classes})", low if low < 0 else high)
 
 
 def _temperature(own: torch.Tensor | None, shared: torch.Tensor | None) -> torch.Tensor:

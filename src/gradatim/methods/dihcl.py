@@ -116,6 +116,7 @@ class DIHCL(Pruned):
     """
 
     references = ("zhou2020dihcl",)
+    fresh = ("correct",)
 
     def __init__(
         self,
@@ -216,7 +217,7 @@ class DIHCL(Pruned):
         return self.prune < 1 and epoch == self.warmup_epochs - 1
 
     def record(self, batch: Batch, run: Run) -> dict[str, torch.Tensor]:
-        columns = self.feature_column(batch, run)
+        columns = self.feature_column(batch, run) if self.prune < 1 else {}
         if self.hardness == "flip":
             columns["correct"] = correctness(batch.signals["logits"], batch.signals["targets"])
         return columns

@@ -294,7 +294,7 @@ class DoCL(Pruned):
 
     def record(self, batch: Batch, run: Run) -> dict[str, torch.Tensor]:
         kept = self._signals.columns(batch, run.size, self.outputs.dtype, self.outputs)
-        return {**kept, **self.feature_column(batch, run)}
+        return {**kept, **self.feature_column(batch, run)} if self.prune < 1 else kept
 
     def observe(self, batch: Batch, run: Run) -> None:
         if batch.surveyed or not batch.size:
@@ -311,8 +311,10 @@ class DoCL(Pruned):
                 observed = observed / self._chances[index.cpu()].to(observed)
             before = self.scores[index]
             self.scores.write(index, dynamics.running_score(before, observed, self.gamma))
-        limit = torch.finfo(self.outputs.dtype).max
-        self.outputs.write(index, outputs.clamp(-limit, limit))
+        if self.outputs.dtype == torch.float16:
+            limit = torch.finfo(torch.float16).max
+            outputs = outputs.clamp(-limit, limit)
+        self.outputs.write(index, outputs)
         self.stamp.write(index, clock)
 
     def _movement(

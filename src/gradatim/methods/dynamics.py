@@ -42,6 +42,8 @@ def correctness(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """
     if logits.ndim != 2:
         raise refusal("logits", "of shape (B, C)", logits)
+    if targets.ndim == 1 and logits.shape[1] > 1 and not targets.is_floating_point():
+        return logits.argmax(1) == targets  # most calls
     single = logits.shape[1] == 1
     if targets.shape == logits.shape:
         each = ((logits > 0) == (targets > 0.5)).all(1)
@@ -137,6 +139,7 @@ class Dynamics(Method):
     """
 
     references = ("zhou2020dihcl",)
+    fresh = ("correct",)
     nonnegative = True
 
     def __init__(self, *, gamma: float = 0.95, normalize: bool = True) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import Literal
 
+import numpy as np
 import torch
 
 from gradatim.method import Batch, Method, Pool, Run
 from gradatim.table import Table
-from gradatim.validation import check_choice, check_count, check_number
+from gradatim.validation import check_choice, check_count, check_number, refusal
 
 __all__ = ["InfoBatch"]
 
@@ -32,6 +33,13 @@ class InfoBatch(Method):
             training, exactly.
         delta: in [0, 1]: epochs from ``delta * planned_epochs`` on are complete; .875 in the
             paper. 0 is plain training too.
+        unbiased: what is that of the full data. ``"epoch"``: the sum of an epoch's gradients, as
+            in the paper: fewer steps, which are longer where m of N samples are kept, by N/m on
+            average. ``"step"``: each step's own expected gradient: fewer steps of the usual
+            length, by weights times m/N.
+        threshold: below which a score is low: ``"mean"``, as in the paper, or a share q, in
+            (0, 1), for the q-quantile of the scores (the lower of two), which a few huge losses
+            do not move.
         mode: ``"bernoulli"`` tosses for each low sample; ``"fixed"`` keeps ``floor((1 - r) n)``
             (at least 1) of the n low ones, of weight n over that number. Both are unbiased; with
             ``"fixed"`` low samples also count as much as if all were there.
@@ -80,6 +88,8 @@ class InfoBatch(Method):
         *,
         ratio: float = 0.5,
         delta: float = 0.875,
+        unbiased: Literal["epoch", "step"] = "epoch",
+        threshold: Literal["mean"] | float = "mean",
         mode: Literal["bernoulli", "fixed"] = "bernoulli",
     ) -> None:
         if planned_epochs is not None:
@@ -87,6 +97,14 @@ class InfoBatch(Method):
         self.planned_epochs = planned_epochs
         self.ratio = check_number("ratio", ratio, at_least=0, below=1)
         self.delta = check_number("delta", delta, at_least=0, at_most=1)
+        self.unbiased: Literal["epoch", "step"] = check_choice(
+            "unbiased", unbiased, ("epoch", "step")
+        )
+        if threshold != "mean":
+            if isinstance(threshold, str):
+                raise refusal("threshold", "'mean' or a share in (0, 1)", repr(threshold))
+            threshold = check_number("threshold", threshold, above=0, below=1)
+        self.threshold: Literal["mean"] | float = threshold
         self.mode: Literal["bernoulli", "fixed"] = check_choice(
             "mode", mode, ("bernoulli", "fixed")
         )
@@ -109,7 +127,7 @@ class InfoBatch(Method):
         return epoch < self.delta * self.planned_epochs - 1e-9
 
     def low(self, index: torch.Tensor) -> torch.Tensor:
-        """Which samples are below the mean of those seen.
+        """Which samples are below the mean, or the quantile, of those seen.
 
         Args:
             index: int64 (M,).
@@ -121,7 +139,10 @@ class InfoBatch(Method):
         # the sum of up to 2^29 equal float32 values, and so their mean, is exact.
         scores = self.score[index].double().cpu()
         known = scores[~scores.isnan()]
-        return scores < known.mean()  # NaN, where nobody was seen, is above nothing
+        if self.threshold == "mean" or not known.numel():
+            return scores < known.mean()  # NaN, where nobody was seen, is above nothing
+        # One of the scores, so that equal ones are not below it.
+        return scores < float(np.quantile(known.numpy(), self.threshold, method="lower"))
 
     def plan(self, pool: Pool, run: Run) -> Pool:
         if not self.prunes(run.epoch):
@@ -140,9 +161,11 @@ class InfoBatch(Method):
             kept = torch.zeros(count, dtype=torch.bool)
             kept[torch.randperm(count, generator=generator)[:number]] = True
             weight = count / number
-        weights = torch.where(low, weight, 1.0).to(torch.float32)
         remain = ~low
         remain[positions[kept]] = True
+        # A step's mean is over the samples kept: m / N of them undoes that.
+        factor = 1.0 if self.unbiased == "epoch" else int(remain.sum()) / remain.numel()
+        weights = torch.where(low, weight * factor, factor).to(torch.float32)
         return pool.weigh(weights).keep(remain)
 
     def planned_size(self, size: int, epoch: int) -> int | None:

@@ -37,6 +37,7 @@ class OutputSignals:
         self.name = "logits" if task == "classification" else "outputs"
         self._width: int | None = None
         self._looked_at = False
+        self._before: tuple[Any, ...] = ()  # dtypes and shapes of the call before, if as most are
 
     def columns(
         self, batch: Batch, size: int, dtype: torch.dtype, table: Table | None = None
@@ -52,8 +53,10 @@ class OutputSignals:
             dtype: of the rows kept.
             table: where outputs of earlier epochs are, if anywhere.
         """
-        outputs, targets = batch.signals[self.name], batch.signals["targets"]
-        if self._as_before(outputs, targets, table):
+        signals = batch.signals
+        outputs, targets = signals[self.name], signals["targets"]
+        known_table = table is None or table.shape is None or table.shape[0] == self._width
+        if known_table and self._before and self._before == _kinds(outputs, targets):
             return {self.name: outputs, "targets": targets}
         for name, value in ((self.name, outputs), ("targets", targets)):
             if not isinstance(value, torch.Tensor):
@@ -84,21 +87,10 @@ class OutputSignals:
             self._warn_of_probabilities(rows)
         if self.task == "regression":
             targets = targets.detach().reshape(len(outputs), width).float()
+        elif self._looked_at and outputs.dtype == torch.float32 and targets.ndim == 1:
+            # The next call needs no more than a look at these.
+            self._before = _kinds(outputs, targets)
         return {self.name: rows, "targets": targets}
-
-    def _as_before(self, outputs: Any, targets: Any, table: Table | None) -> bool:
-        """Whether these are logits and labels of the kind that an earlier call had: most are."""
-        return (
-            self._looked_at
-            and isinstance(outputs, torch.Tensor)
-            and isinstance(targets, torch.Tensor)
-            and outputs.dtype == torch.float32
-            and outputs.ndim == 2
-            and outputs.shape[1] == self._width
-            and targets.shape == outputs.shape[:1]
-            and not targets.is_floating_point()
-            and (table is None or table.shape is None or table.shape[0] == self._width)
-        )
 
     def check(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Outputs and targets as `columns` gave them, after checks that may wait."""
@@ -133,3 +125,10 @@ class OutputSignals:
                 "scores need the outputs before the softmax.",
                 stacklevel=2,
             )
+
+
+def _kinds(outputs: Any, targets: Any) -> tuple[Any, ...]:
+    """What tells the kind of two signals; nothing where one is no tensor."""
+    if not isinstance(outputs, torch.Tensor) or not isinstance(targets, torch.Tensor):
+        return ()
+    return outputs.dtype, outputs.shape, targets.dtype, targets.shape

@@ -65,6 +65,7 @@ class RHOLoss(Selecting):
         2022 [mindermann2022rho].
     """
 
+    knows_samples = True
     references = ("mindermann2022rho",)
     candidates = 10
 
@@ -90,7 +91,8 @@ class RHOLoss(Selecting):
     def scores(self, batch: Batch) -> torch.Tensor:
         """(B,): reducible losses ``l - IL``, in float32 or wider; NaN where the loss is."""
         losses = batch.losses
-        known = self.irreducible[batch.index.to(self.irreducible.device)]
+        index = batch.index.to(self.irreducible.device)
+        known = self.irreducible.index_select(0, index)
         wide = losses.to(torch.promote_types(losses.dtype, torch.float32))
         return wide - known.to(losses.device, wide.dtype, non_blocking=True)
 

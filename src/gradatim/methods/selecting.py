@@ -73,10 +73,10 @@ class Selecting(Method):
                 module.training = training
 
     def _choose(self, batch: Batch, positions: torch.Tensor, note: Any = None) -> torch.Tensor:
-        """Remember ``note`` until the call about ``positions``, which are returned, ascending."""
+        """Remember ``note`` until the call about ``positions``, ascending, which are returned."""
         self._chosen = (batch.step, positions.numel(), note)
         self._selected = True
-        return positions.sort().values
+        return positions
 
     def _note(self, batch: Batch) -> Any:
         """What `_choose` was told about this batch; None where nothing was chosen from it.

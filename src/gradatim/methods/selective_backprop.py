@@ -153,6 +153,7 @@ class SelectiveBackprop(Selecting):
             positions = keys.argsort()[:passed]
         seen = torch.where(losses.isfinite(), losses, math.nan)
         recent = self.recent.values[0].to(losses.device)
+        positions = positions.sort().values
         return self._choose(batch, positions, torch.cat([recent, seen])[-self.history :])
 
     def weigh(self, batch: Batch, run: Run) -> None:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch.utils.data import IterableDataset, default_collate, get_worker_info
+from torch.utils.data import IterableDataset, default_collate
 
 from gradatim import distributed
 from gradatim.keyed import keyed_generator
 from gradatim.mixing.allocation import RunningAllocation, largest_remainder, multinomial_at
 from gradatim.mixing.policy import draw_source, read_weights
-from gradatim.mixing.sources import Mapped, Source, open_sources, split_and_take
+from gradatim.mixing.sources import Mapped, Source, open_sources, split_and_take, turns
 from gradatim.mixing.staged import StagedMix
 from gradatim.validation import check_choice, check_count, check_flag, refusal
 
@@ -264,6 +264,10 @@ class MixtureLoader:
     def _next(self) -> MixedBatch | None:
         step, seed = self._sources.step, self._sources.seed
         world, rank = distributed.world_and_rank()
+        for number, dataset in enumerate(self.datasets if world > 1 else ()):
+            if turns([dataset]).parts < world:
+                name, got = f"datasets[{number}]", type(dataset).__name__
+                raise refusal(name, "read whole by every rank", f"{got}, which divides itself")
         found = self._sources.next(self.batch_size * world)
         if len(found) < world:
             return None
@@ -290,19 +294,23 @@ class MixtureLoader:
 class Interleaved(IterableDataset):
     """One stream of samples from several; made by `interleave`."""
 
+    carries_on = True  # it divides itself among workers and ranks, and goes on where it was left
+
     def __init__(self, sources: Sources) -> None:
         self._sources = sources
 
     def __iter__(self) -> Iterator[Any]:
-        world, rank = distributed.world_and_rank()
-        worker = get_worker_info()
-        parts = world * (worker.num_workers if worker else 1)
-        part = rank * (worker.num_workers if worker else 1) + (worker.id if worker else 0)
+        sources = self._sources.sources
+        parts, part, _ = turns([source.dataset for source in sources])
         while found := self._sources.next(1):
-            # Each part reads everything and keeps its share, so that all of them agree.
+            # Each part reads everything and keeps its share, so that all of them agree; streams
+            # that divide themselves, as Hugging Face's among workers, are mixed share by share.
             if (self._sources.step - 1) % parts == part:
                 number, sample = found[0]
-                yield self._sources.sources[number].fetch(sample)
+                yield sources[number].fetch(sample)
+
+    def forget_resume(self) -> None:
+        """Nothing to forget: what is dry stays dry."""
 
     def state_dict(self) -> dict[str, Any]:
         """Where every stream stands."""

@@ -2,17 +2,75 @@
 
 from __future__ import annotations
 
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch.utils.data import get_worker_info
 
+from gradatim import distributed
 from gradatim.keyed import keyed_generator
 from gradatim.validation import refusal
 
-__all__ = ["Mapped", "Source", "Streamed", "open_sources", "split_and_take"]
+__all__ = ["Mapped", "Source", "Streamed", "Turns", "open_sources", "split_and_take", "turns"]
+
+
+class Turns(NamedTuple):
+    """Which samples of what streams give here belong to this process.
+
+    Args:
+        parts: how many processes take turns.
+        part: whose turn is this process's.
+        divided: into how many shares the streams divided themselves before.
+    """
+
+    parts: int
+    part: int
+    divided: int
+
+
+def _divided_by(dataset: Any) -> tuple[bool, bool]:
+    """Whether a stream divides itself among ranks, and among the workers of a DataLoader."""
+    if getattr(dataset, "carries_on", False):
+        return True, True
+    kind = getattr(sys.modules.get("datasets"), "IterableDataset", None)
+    hugging_face = kind is not None and isinstance(dataset, kind)
+    return hugging_face and getattr(dataset, "_distributed", None) is not None, hugging_face
+
+
+def turns(datasets: Sequence[Any], *, name: str = "streams", sharded: bool = False) -> Turns:
+    """How samples are divided among ranks and workers, where the streams do not do it themselves.
+
+    Args:
+        datasets: read together.
+        name: what the user calls them.
+        sharded: they divide themselves among both, whatever they are.
+
+    Raises:
+        ValueError: some divide themselves, others do not.
+    """
+    info = get_worker_info()
+    workers, worker = (info.num_workers, info.id) if info else (1, 0)
+    world, rank = distributed.world_and_rank()
+    parts, part, divided = 1, 0, 1
+    by_ranks, by_workers = zip(*map(_divided_by, datasets), strict=True)
+    for kind, count, own, known in (
+        ("ranks", world, rank, by_ranks),
+        ("workers", workers, worker, by_workers),
+    ):
+        if sharded or all(known):
+            divided *= count
+        elif any(known) and count > 1:
+            number = known.index(True)
+            rule = f"divided among {kind} like the others: all by themselves, or none"
+            got = type(datasets[number]).__name__
+            raise refusal(f"{name}[{number}]", rule, f"{got}, which divides itself")
+        else:
+            parts, part = parts * count, part * count + own
+    return Turns(parts, part, divided)
 
 
 class Source(ABC):
@@ -47,6 +105,9 @@ class Source(ABC):
             taken += part
             if len(taken) < count:
                 if fresh and not part:
+                    if turns([self.dataset]).divided > 1:  # others may have had something
+                        self.dry = True
+                        break
                     raise refusal(f"datasets[{self.number}]", "non-empty", "no sample in a pass")
                 self.new_pass()
         return taken
@@ -131,7 +192,8 @@ class Streamed(Source):
 
     A stream that has ``state_dict`` and ``load_state_dict`` of its own goes on where it stood; any
     other, or any with ``reread``, is read again up to there. ``set_epoch`` is called before each
-    pass where there is one.
+    pass where there is one. A stream of this library carries on by itself over passes, too, so its
+    state goes with every state.
     """
 
     def __init__(
@@ -143,9 +205,14 @@ class Streamed(Source):
             callable(getattr(dataset, name, None)) for name in ("state_dict", "load_state_dict")
         )
         self._stream_state: Any = None
+        self._carries_on: bool = getattr(dataset, "carries_on", False)
 
     def _opened(self) -> Iterator[Any]:
-        if self._iterator is None:
+        if self._iterator is None and self._carries_on:
+            if not self.used:
+                self.dataset.forget_resume()
+            self._iterator = iter(self.dataset)
+        elif self._iterator is None:
             set_epoch = getattr(self.dataset, "set_epoch", None)
             if callable(set_epoch):
                 set_epoch(self.epoch)
@@ -170,6 +237,8 @@ class Streamed(Source):
 
     def state_dict(self) -> dict[str, Any]:
         """Plain numbers, and the stream's own state."""
+        if self._carries_on:
+            return {**super().state_dict(), "stream": self.dataset.state_dict()}
         stream = self._stream_state
         if self._resumable and self._iterator is not None and self.used:
             stream = self.dataset.state_dict()
@@ -177,9 +246,16 @@ class Streamed(Source):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a saved state."""
+        if self._carries_on:
+            self.dataset.load_state_dict(state["stream"])
         super().load_state_dict(state)
         self._iterator = None
-        self._stream_state = state["stream"]
+        self._stream_state = None if self._carries_on else state["stream"]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # An open iterator cannot be sent to a worker that is spawned; where it stands can.
+        stream = None if self._carries_on else self.state_dict()["stream"]
+        return {**vars(self), "_iterator": None, "_stream_state": stream}
 
 
 def open_sources(

@@ -48,6 +48,13 @@ def hardest(scores: torch.Tensor, k: int) -> torch.Tensor:
         >>> hardest(torch.tensor([0.5, 2.0, float("nan"), 2.0]), 2)
         tensor([1, 3])
     """
+    if scores.is_cpu and 0 < k <= scores.numel():
+        # All that reach the k-th largest, in a quarter of a stable sort's time, unless there are
+        # ties or NaN; elsewhere to count them would wait for the device.
+        least = scores.topk(k, sorted=False).values.min()
+        reaching = (scores >= least).nonzero().squeeze(1)
+        if reaching.numel() == k:
+            return reaching
     known = torch.where(scores.isnan(), -torch.inf, scores)
     return known.argsort(descending=True, stable=True)[:k].sort().values
 
