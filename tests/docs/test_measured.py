@@ -68,6 +68,12 @@ def test_samples_count_surveys() -> None:
         ("cifar10n", "by people, 40 % wrong", "predefined", "not enough evidence"),
         ("cola", "clean", "`predefined(score=length)`", "not enough evidence"),
         ("infobatch_fashion", "clean", "info_batch", "equivalent"),
+        ("selection_cifar10n_steps", "by people, 40 % wrong", "super_loss", "helps"),
+        ("selection_cifar10n_steps", "by people, 40 % wrong", "rho_loss", "not enough evidence"),
+        ("selection_cifar10n_samples", "by people, 40 % wrong", "rho_loss", "hurts"),
+        ("selection_cifar10n_samples", "by people, 40 % wrong", "importance_sampling", "hurts"),
+        ("selection_cifar10n_samples", "by people, 40 % wrong", "selective_backprop", "hurts"),
+        ("selection_fashion_samples", "clean", "selective_backprop", "hurts"),
         ("spdcl_cola", "clean", "spdcl", "not enough evidence"),
         *[
             (f"spdcl_{name}", "clean", curriculum, "equivalent")
