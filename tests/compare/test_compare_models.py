@@ -422,8 +422,8 @@ def test_missing_transformers_are_named(monkeypatch):
         Tokenizer("some/other", 3)(["a"])
 
 
-@pytest.mark.parametrize("name", ["default", "own:net"])
-def test_other_models_need_no_tokenizer(name):
+@pytest.mark.parametrize("name", ["default", "own_models:words"])
+def test_other_models_need_no_tokenizer(own, name):
     assert tokenizer_for(name, 8) is None
     with pytest.raises(ValueError, match="max_tokens must be a whole number, at least 1"):
         tokenizer_for(name, 0)

@@ -19,6 +19,7 @@ def infobatch(planned_epochs: int | None = 5, *, plain: str = "ratio", **setting
             "ratio": bad_numbers(at_least=0, below=1),
             "delta": bad_numbers(at_least=0, at_most=1),
             "unbiased": bad_choices(),
+            "threshold": bad_numbers(above=0, below=1),
             "mode": bad_choices(),
         },
         draws=True,
@@ -31,6 +32,7 @@ INFOBATCH = {
     "Bernoulli": infobatch(),
     "fixed": infobatch(mode="fixed", plain="delta"),
     "to the end": infobatch(None, ratio=0.3, unbiased="step"),
+    "quantile": infobatch(threshold=0.7),
 }
 
 # ------------------------------------------------------------------------------ DataParameters
