@@ -138,7 +138,9 @@ def test_counts_equal_the_models_own_hooks(name, budget, amount):
         assert done.steps == sum(sizes)
     else:
         used = sum(value for part, value in done.seconds.items() if part != "evaluation")
-        assert 0.05 - 1e-3 <= used < 5  # a sum of rounded parts
+        assert used < 5
+        # The whole, rounded once; the sum of rounded parts may come out below it.
+        assert done.curve["seconds"][-1] >= 0.05
         assert done.curve["seconds"][-1] == pytest.approx(used, abs=0.01)
 
 
