@@ -71,6 +71,8 @@ def curriculum_step(
         if done == steps:
             # Applying the log, as at the end of an epoch, is part of the cost.
             epochs.apply_log()
+            for table in epochs.tables():
+                table.settle()
             epochs.batch_in_epoch = done = 0
 
     step.loader = loader  # type: ignore[attr-defined] # the curriculum holds it weakly

@@ -86,7 +86,8 @@ class Clock:
         if optimizer is None:
             raise RuntimeError("learning rate must be known: attach an optimizer first.")
         # A closure asks within a step, where the groups may be scaled.
-        return _detached(own_groups(optimizer)[0]["lr"])
+        rate = own_groups(optimizer)[0]["lr"]
+        return rate if type(rate) is float else _detached(rate)
 
     def now(self, step: int) -> Moment:
         """What stands at a step that is about to happen."""

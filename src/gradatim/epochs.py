@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from gradatim import distributed
+from gradatim.log import distinct
 from gradatim.method import Method, Run
 from gradatim.observations import Observations
 from gradatim.plan import Layout, Plan, make_plan
@@ -85,7 +86,7 @@ class Epochs(Observations):
         self._loader: weakref.ref[Any] | None = None
         self.token = 0
         self._pending: collections.deque[torch.Tensor] = collections.deque()
-        self._narrowed: Taken | None = None
+        self._front: Taken | None = None  # the oldest batch handed out, once it was asked for
         self._last: tuple[torch.Tensor | None, Taken] | None = None
         # Trainers take an iterator, to know its length, before model and optimizer are attached.
         self.begins_late = False  # a pass begins with its first batch, not with ``iter``
@@ -202,7 +203,7 @@ class Epochs(Observations):
             self.end()  # a checkpoint taken after the end had failed: no batch is left
         self.token += 1
         self._pending.clear()
-        self._narrowed = None
+        self._front = None
         self._last = None
         self._last_batch = None
         self.look_up_world()
@@ -221,6 +222,8 @@ class Epochs(Observations):
             )
         self.run.first_step = self.run.step - self.batch_in_epoch
         self.run.epoch_steps = self.steps()
+        asked = any(method.asks_distinct for method in self.methods)
+        self.run.distinct = asked and distinct(plan.index)
         for method in self.methods:
             method.start_epoch(self.run)
         self.track()
@@ -241,7 +244,7 @@ class Epochs(Observations):
         if not self._pending:
             raise RuntimeError("there is no batch to skip: iterate over curriculum.loader(...).")
         self._pending.popleft()
-        self._narrowed = None
+        self._front = None
         self._advance()
 
     def peek(self, index: torch.Tensor | None) -> Taken:
@@ -285,9 +288,9 @@ class Epochs(Observations):
                 "the loader ahead? Pass read_ahead=True to curriculum.loader. Was a batch left "
                 "out? Call curriculum.skip()."
             )
-        if self._narrowed is not None:
-            return self._narrowed
-        return self._described(self._pending[0], pending=True, advances=True)
+        if self._front is None:
+            self._front = self._described(self._pending[0], pending=True, advances=True)
+        return self._front
 
     def _described(self, codes: torch.Tensor, *, pending: bool, advances: bool) -> Taken:
         real = codes.numel()
@@ -299,6 +302,7 @@ class Epochs(Observations):
                 index = torch.where(padding, ~codes, codes)
         if not pending:
             check_index("index", index, self.run.size)
+            self.run.distinct = False  # they may be any samples, and come again
         count = real
         if self.run.world > 1:
             left = self.plan().index.numel() - self.consumed()
@@ -335,7 +339,7 @@ class Epochs(Observations):
         else:
             count = real * world
         weights = self._plan_weights(index)
-        self._narrowed = Taken(index, real, count, weights, pending=True, narrowed=True)
+        self._front = Taken(index, real, count, weights, pending=True, narrowed=True)
 
     def commit(self, taken: Taken, given: torch.Tensor | None) -> None:
         """The call about ``taken`` (with the index it was given) succeeded: move on."""
@@ -346,7 +350,7 @@ class Epochs(Observations):
         self._last = (given, taken)
         if taken.pending:
             self._pending.popleft()
-            self._narrowed = None
+            self._front = None
         if taken.advances:
             self._advance()
 
@@ -389,7 +393,7 @@ class Epochs(Observations):
         """Make every iterator stale, after a checkpoint was loaded."""
         self.token += 1
         self._pending.clear()
-        self._narrowed = None
+        self._front = None
         self._last = None
         self._last_batch = None
         self.running = False

@@ -14,14 +14,14 @@ import torch
 
 from gradatim.clock import Moment
 
-__all__ = ["LIMIT_BYTES", "Log", "rounds"]
+__all__ = ["LIMIT_BYTES", "Log", "distinct", "rounds"]
 
 _RATES = ("learning_rate", "previous_rate", "clock")  # in the order of Moment
 _NO_RATES = Moment()
 
 LIMIT_BYTES = 256 * 2**20
 
-_Entry = tuple[torch.Tensor, torch.Tensor, dict[str, torch.Tensor], int, Moment]
+_Entry = tuple[torch.Tensor, torch.Tensor | None, dict[str, torch.Tensor], int, Moment]
 
 
 class Log:
@@ -50,7 +50,7 @@ class Log:
     def append(
         self,
         index: torch.Tensor,
-        losses: torch.Tensor,
+        losses: torch.Tensor | None,
         columns: dict[str, torch.Tensor],
         *,
         step: int,
@@ -61,15 +61,17 @@ class Log:
 
         Args:
             index: int64 (B,), kept as it is.
-            losses: (B,), detached.
+            losses: (B,), detached; None where nobody reads them: zeros stand for them.
             columns: what else is kept, each with first dimension B.
             step: the engine's step.
             now: the rates around it.
             copied: the columns are nobody else's: they are kept as they are.
         """
-        # clone() takes half the time of to(copy=True).
-        kept = losses.clone() if losses.dtype == torch.float32 else losses.float()
-        size = 12 * kept.numel()
+        kept = losses
+        if losses is not None:
+            # clone() takes half the time of to(copy=True).
+            kept = losses.clone() if losses.dtype == torch.float32 else losses.float()
+        size = 12 * index.numel()
         if columns:
             if not copied:
                 columns = {name: column.detach().clone() for name, column in columns.items()}
@@ -97,7 +99,9 @@ class Log:
 
         return {
             "index": torch.cat(index),
-            "losses": torch.cat(losses),
+            "losses": torch.cat([*map(_losses, index, losses)])
+            if any(part is not None for part in losses)
+            else torch.zeros(count),
             "step": spread(step, torch.int64),
             "learning_rate": spread(rates, torch.float64),
             "previous_rate": spread(previous, torch.float64),
@@ -110,7 +114,7 @@ class Log:
         moved: list[_Entry] = []
         for index, losses, columns, step, now in self._entries:
             columns = {name: column.to(device) for name, column in columns.items()}
-            moved.append((index, losses.to(device), columns, step, now))
+            moved.append((index, _losses(index, losses).to(device), columns, step, now))
         self._entries = moved
 
     def restore(self, rows: dict[str, Any], device: torch.device) -> None:
@@ -136,15 +140,19 @@ class Log:
             )
 
 
+def _losses(index: torch.Tensor, losses: torch.Tensor | None) -> torch.Tensor:
+    return torch.zeros(index.numel()) if losses is None else losses
+
+
 def _averaged(rows: dict[str, Any]) -> dict[str, Any]:
     """Average what one step saw of one sample; a batch drawn with replacement repeats samples."""
     span = int(rows["index"].max()) + 1
     start = rows["step"].min()
     key = (rows["step"] - start) * span + rows["index"]
-    distinct, group = torch.unique(key, return_inverse=True)
-    if distinct.numel() == key.numel():
+    known, group = torch.unique(key, return_inverse=True)
+    if known.numel() == key.numel():
         return rows
-    count = distinct.numel()
+    count = known.numel()
     first = torch.full((count,), key.numel(), dtype=torch.int64)
     first.scatter_reduce_(0, group, torch.arange(key.numel()), "amin")
 
@@ -158,16 +166,26 @@ def _averaged(rows: dict[str, Any]) -> dict[str, Any]:
         return total / repeats.reshape(-1, *[1] * (values.ndim - 1))
 
     return {
-        "index": distinct % span,
+        "index": known % span,
         "losses": mean(rows["losses"]),
-        "step": distinct // span + start,
+        "step": known // span + start,
         **{name: rows[name][first] for name in _RATES},
         "columns": {name: mean(column) for name, column in rows["columns"].items()},
     }
 
 
-def _distinct(index: torch.Tensor) -> bool:
-    """Whether no sample repeats; without a sort where the indices are dense enough."""
+def distinct(index: torch.Tensor) -> bool:
+    """Whether no sample repeats; without a sort where the indices are dense enough.
+
+    Args:
+        index: int64 (R,), at least 0.
+
+    Example:
+        >>> distinct(torch.tensor([4, 0, 2])), distinct(torch.tensor([4, 0, 4]))
+        (True, False)
+    """
+    if not index.numel():
+        return True
     span = int(index.max()) + 1
     if span > 64 * index.numel():
         return torch.unique(index).numel() == index.numel()
@@ -193,7 +211,7 @@ def rounds(rows: dict[str, Any]) -> Iterator[dict[str, Any]]:
         >>> [part["index"].tolist() for part in rounds(log.rows())]
         [[3, 1, 2], [3]]
     """
-    if _distinct(rows["index"]):
+    if distinct(rows["index"]):
         yield rows
         return
     rows = _averaged(rows)

@@ -125,6 +125,9 @@ class Run:
         step: batches trained on so far, over all epochs.
         first_step: ``step`` where the epoch that was begun last started; a resume keeps it.
         epoch_steps: batches of that epoch; 0 before the first.
+        distinct: whether no sample comes twice in that epoch, as far as the engine knows; looked
+            at only for a method that asks (`Method.asks_distinct`), and False from the first
+            batch that a call was given by ``index=`` alone.
 
     Example:
         >>> run = Run(size=10, seed=0)
@@ -141,6 +144,7 @@ class Run:
     step: int = 0
     first_step: int = 0
     epoch_steps: int = 0
+    distinct: bool = False
 
     def generator(self, *purpose: object, epoch: int | None = None) -> torch.Generator:
         """A generator that depends on (seed, epoch, purpose) alone, alike on every rank.
@@ -191,10 +195,13 @@ class Method:
         accepts: names of signals that the method uses where they are given.
         differentiable: `weigh` sees losses with their graph, so that its weights have a gradient.
         nonnegative: losses below 0 are refused, in the call on the CPU.
+        reads_losses: `observe` reads the rows' losses. Where no method does, they may be left out:
+            zeros stand for them.
         criterion_by_index: `criterion` is also given ``index=``, int64 (B,), the samples that the
             rows belong to, and is not asked where no sample is known, as in evaluation.
         knows_samples: hooks look samples up by their index, in other places than tables: such a
             method is refused on a stream, as one with a `plan` or with tables of samples is.
+        asks_distinct: `Run.distinct` is of use to it.
         shapes_model: the attached model's outputs depend on this method's state, too: a checkpoint
             of the model is worth what it was under the state of that moment.
         fresh: columns of `record` that are new tensors, which nobody else holds: they are kept as
@@ -215,8 +222,10 @@ class Method:
     accepts: tuple[str, ...] = ()
     differentiable: ClassVar[bool] = False
     nonnegative: bool = False
+    reads_losses: bool = True
     criterion_by_index: ClassVar[bool] = False
     knows_samples: ClassVar[bool] = False
+    asks_distinct: ClassVar[bool] = False
     shapes_model: ClassVar[bool] = False
     fresh: ClassVar[tuple[str, ...]] = ()
     reduction: Literal["mean", "weighted_mean"] = "mean"

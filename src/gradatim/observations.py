@@ -45,6 +45,10 @@ class Observations:
         self.log = Log()
         self.log_limit_bytes = LIMIT_BYTES
         self._observing = [method for method in methods if overrides(method, "observe")]
+        # What is to be skipped because of its loss, or looked at later, must be kept.
+        self._needs_losses = nonfinite == "skip" or any(
+            method.reads_losses for method in self._observing
+        )
         self._recording: list[tuple[str, Method]] = []
         self._recording_epoch = -1
         self.placed = device is not None  # whether tables are where they stay
@@ -102,12 +106,16 @@ class Observations:
             for prefix, method in recording:
                 for name, column in method.record(batch, self.run).items():
                     columns[prefix + name] = column if name in method.fresh else _kept(column)
-        index, losses = batch.index, batch.losses
+        index: torch.Tensor = batch.index
+        # Those on the CPU were looked at in the call.
+        unread = not self._needs_losses and batch.losses.is_cpu
+        losses = None if unread else batch.losses
         if rows is not None:
             rows = rows[rows < batch.size]  # the others only pad
             if not rows.numel():
                 return
-            index, losses = _rows(index, rows), _rows(losses, rows)
+            index = _rows(index, rows)
+            losses = None if losses is None else _rows(losses, rows)
             columns = {name: _rows(column, rows) for name, column in columns.items()}
         step, moment = int(batch.step), _NO_RATES if now is None else now
         self.log.append(index, losses, columns, step=step, now=moment, copied=True)

@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -30,6 +31,13 @@ def _mixed(targets: Any) -> bool:
     # Rounding of half precision; regression and several labels at once do not sum to 1.
     close = ((targets >= 0).all(1) & ((targets.sum(1) - 1).abs() < 0.02)).all()
     return bool(soft & close)
+
+
+def _ascending(positions: torch.Tensor) -> torch.Tensor:
+    """The positions (k,) in order; NumPy takes a tenth of torch's time for so few."""
+    if positions.is_cpu:
+        return torch.from_numpy(np.sort(positions.numpy()))
+    return positions.sort().values
 
 
 class Steps:
@@ -84,10 +92,12 @@ class Steps:
         """Weights (None is 1), scale, mask of kept losses, and whether this is a plain mean."""
         epochs = self.epochs
         taken = epochs.peek(index)
-        run = epochs.run_of(taken)
+        run = epochs.run_of(taken) if taken.repeated else epochs.run
         detached = losses.detach() if isinstance(losses, torch.Tensor) else losses
         kept = self._check(losses, detached, taken, signals)
-        seen = self._observed(losses, observed, signals, taken)
+        seen = None
+        if self._observing or observed is not None:
+            seen = self._observed(losses, observed, signals, taken)
         if not epochs.placed:
             epochs.place(losses.device)
         remembers = self._observing and seen is not None and not taken.repeated
@@ -106,9 +116,10 @@ class Steps:
             batch = self._batch(detached, signals, taken, run, now)
         weights = None
         if self._weighing or taken.plan_weights is not None:
-            weights = self._weights(losses, batch, taken)
+            weights = self._weights(losses, batch, taken, run)
         weighed = weights is not None  # alike on all ranks; padding, which follows, is not
-        padding = taken.index.numel() - taken.real
+        size = taken.index.numel()
+        padding = size - taken.real
         if padding:
             if weights is None:
                 wide = torch.promote_types(losses.dtype, torch.float32)
@@ -134,8 +145,7 @@ class Steps:
             scale = torch.where(total > 0, world / total, torch.zeros_like(total))
         else:
             scale = run.world / max(1, taken.count)
-        alone = taken.count == taken.real * run.world == losses.shape[0] * run.world
-        plain = alone and not weighed
+        plain = not weighed and taken.count == taken.real * run.world == size * run.world
         self._was_plain = plain
         if not plain:
             self.mean = None  # it would keep a graph alive
@@ -290,12 +300,13 @@ class Steps:
         return Batch(index, losses, known, epoch, step, rate, time, False, repeated, previous)
 
     def _weights(
-        self, losses: torch.Tensor, batch: Batch | None, taken: Taken
+        self, losses: torch.Tensor, batch: Batch | None, taken: Taken, run: Run
     ) -> torch.Tensor | None:
         """Product of the plan's and the methods' weights (real,); None where all are 1."""
-        run = self.epochs.run_of(taken)
         real = taken.real
-        wide = torch.promote_types(losses.dtype, torch.float32)
+        wide = losses.dtype
+        if wide != torch.float32:
+            wide = torch.promote_types(wide, torch.float32)
         weights = None
         if taken.plan_weights is not None:
             weights = taken.plan_weights[:real].to(losses.device, wide, non_blocking=True)
@@ -356,7 +367,7 @@ class Steps:
         batch = self._batch(losses, signals, taken, self.epochs.run_of(taken), now)
         if taken.real:
             positions = self._selecting[0].select(batch, min(k, taken.real), self.epochs.run)
-            positions = positions.sort().values
+            positions = _ascending(positions)
         else:
             # Only padding on this rank: one row of it, with weight 0, keeps the loss finite.
             positions = torch.zeros(1, dtype=torch.int64, device=losses.device)

@@ -40,8 +40,9 @@ def test_the_hardest_are_those_of_a_stable_sort_with_ties_nan_and_infinities(
 
 
 def test_what_is_kept_of_a_call_does_not_change_with_its_tensors() -> None:
+    watch = gr.Dynamics(normalize=False)  # reads losses; the other two do not
     curriculum = gr.Curriculum(
-        gr.DoCL(episodes=(4, 5), batch_mul=1), gr.DIHCL("flip"), learning_rate=lambda: 1.0
+        gr.DoCL(episodes=(4, 5), batch_mul=1), gr.DIHCL("flip"), watch, learning_rate=lambda: 1.0
     )
     loader = curriculum.loader(range(8), batch_size=4)
     logits, targets = torch.randn(4, 3), torch.tensor([0, 1, 2, 0])
@@ -59,6 +60,59 @@ def test_what_is_kept_of_a_call_does_not_change_with_its_tensors() -> None:
         assert torch.equal(rows["columns"]["0.logits"], kept)
         assert rows["columns"]["0.targets"].tolist() == [0, 1, 2, 0]
         assert torch.equal(rows["columns"]["1.correct"], right)
+
+
+def flips(*others: gr.Method) -> tuple[gr.Curriculum, torch.Tensor]:
+    """Three epochs of DIHCL by flips beside other methods; its hardness."""
+    curriculum = gr.Curriculum(gr.DIHCL("flip"), *others, seed=0, learning_rate=lambda: 0.5)
+    loader = curriculum.loader(range(6), batch_size=4)
+    generator = torch.Generator().manual_seed(3)
+    for _ in range(3):
+        for index in loader:
+            logits = torch.randn(len(index), 3, generator=generator)
+            targets = index % 3
+            losses = F.cross_entropy(logits, targets, reduction="none")
+            curriculum(losses, logits=logits, targets=targets)
+    return curriculum, curriculum.scores()["DIHCL.dih"]
+
+
+def test_losses_that_nobody_reads_are_not_kept_and_change_nothing() -> None:
+    alone, watched = flips(), flips(gr.Dynamics(normalize=False))
+    assert alone[1].unique().numel() > 1
+    assert torch.equal(alone[1], watched[1])
+    log = Log()
+    log.append(torch.arange(2), None, {}, step=0)
+    assert log.rows()["losses"].tolist() == [0, 0]
+    log.append(torch.arange(3), torch.ones(3), {}, step=1)
+    assert log.rows()["losses"].tolist() == [0, 0, 1, 1, 1]
+    assert log.bytes == 12 * 5
+    log.to(torch.device("cpu"))
+    assert log.rows()["losses"].tolist() == [0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize("hardness", ["loss", "loss_change"])
+def test_losses_that_one_method_reads_are_kept_beside_those_that_read_none(hardness: Any) -> None:
+    method = gr.DIHCL(hardness, normalize=False)
+    curriculum = gr.Curriculum(
+        gr.DoCL(batch_mul=1), method, gr.DIHCL("flip"), learning_rate=lambda: 1.0
+    )
+    for number, index in enumerate(curriculum.loader(range(4), batch_size=2)):
+        logits, targets = torch.randn(2, 3), index % 3
+        curriculum(curriculum.criterion(logits, targets), logits=logits, targets=targets)
+        assert (curriculum.epochs.log.rows()["losses"] > 0).all() if not number else True
+
+
+@pytest.mark.parametrize("nonfinite", ["raise", "skip"])
+def test_losses_that_decide_what_is_skipped_are_kept(nonfinite: Any) -> None:
+    curriculum = gr.Curriculum(gr.DIHCL("flip", normalize=False), seed=0, nonfinite=nonfinite)
+    loader = curriculum.loader(range(4), batch_size=4)
+    for epoch, bad in enumerate((1.0, float("nan") if nonfinite == "skip" else 1.0)):
+        for index in loader:
+            logits = torch.tensor([[1.0, 0.0]]).repeat(4, 1) * (1 - 2 * epoch)  # all flip
+            losses = torch.where(index == 2, bad, 1.0)
+            curriculum(losses, logits=logits, targets=torch.zeros(4, dtype=torch.int64))
+    visits = curriculum.scores()["DIHCL.visits"].tolist()
+    assert visits == ([1, 1, 0, 1] if nonfinite == "skip" else [1, 1, 1, 1])
 
 
 @pytest.mark.parametrize("rates", [[0.1, 0.1, 0.1], [0.1, 0.2, 0.1], [0.0, 0.0, 0.0]])

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch.utils.data import TensorDataset
 
 import gradatim as gr
+from gradatim.methods import data_parameters
 
 CLASSES = 3
 
@@ -176,6 +177,71 @@ def test_equals_autograd_over_dense_parameters(level: Any, settings: dict[str, f
         torch.testing.assert_close(method.class_log_sigma, expected, rtol=1e-4, atol=1e-6)
     if "limit" in settings and level != "class":
         assert found.abs().max().item() == pytest.approx(math.log(1.1))
+
+
+@pytest.mark.parametrize("waiting_bytes", [0, 200, 2**20])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_samples_that_come_again_in_an_epoch_are_met_where_they_moved_to(
+    dtype: torch.dtype, waiting_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An epoch of twice the data, then epochs of the data: whoever comes again has been moved."""
+    monkeypatch.setattr(data_parameters, "WAITING_BYTES", waiting_bytes)
+    features, targets = problem()
+    dense = Dense("instance", len(targets), instance_rate=0.7)
+    settings = {"batch_size": 6, "steps_per_epoch": 8}
+    for options, epochs in ((settings, 2), ({"batch_size": 6}, 3)):
+        method = gr.DataParameters(instance_rate=0.7)
+        curriculum, loader = loop(method, features[:, :CLASSES].to(dtype), targets, **options)
+        dense.s = torch.zeros(len(targets), dtype=torch.float64, requires_grad=True)
+        for _ in range(epochs):
+            for z, y, index in loader:
+                z = z.clone().requires_grad_()
+                losses = curriculum.criterion(z, y)
+                rows = dense.losses(z.detach().double(), y, index)
+                torch.testing.assert_close(losses.double(), rows, rtol=1e-5, atol=1e-6)
+                curriculum(losses, logits=z, targets=y)
+                dense.step(rows, index)
+        found = curriculum.scores()["DataParameters.log_sigma"].double()
+        torch.testing.assert_close(found, dense.s.detach(), rtol=1e-5, atol=1e-6)
+        assert found.abs().min() > 0
+
+
+def test_samples_named_by_index_are_met_where_they_moved_to() -> None:
+    """Calls of the loader's batches and by index= of any samples, in turns."""
+    features, targets = problem(12)
+    z = features[:, :CLASSES].float()
+    method = gr.DataParameters(instance_rate=1.0)
+    curriculum, loader = loop(method, z, targets, batch_size=4)
+    dense = Dense("instance", 12, instance_rate=1.0)
+
+    def learn(index: torch.Tensor, given: dict[str, torch.Tensor]) -> None:
+        logits, y = z[index].requires_grad_(), targets[index]
+        losses = curriculum.criterion(logits, y, **given)
+        rows = dense.losses(logits.detach().double(), y, index)
+        torch.testing.assert_close(losses.double(), rows, rtol=1e-5, atol=1e-6)
+        curriculum(losses, logits=logits, targets=y, **given)
+        dense.step(rows, index)
+
+    for _, _, index in loader:
+        learn(index, {})
+        for again in (index[:2], torch.arange(3)):
+            learn(again, {"index": again})
+    found = curriculum.scores()["DataParameters.log_sigma"].double()
+    torch.testing.assert_close(found, dense.s.detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_visits_of_another_number_of_classes_are_calculated_apart() -> None:
+    method = gr.DataParameters(instance_rate=1.0)
+    curriculum, loader = loop(method, torch.zeros(4, 2), torch.zeros(4).long(), batch_size=2)
+    expected = torch.zeros(4)
+    for classes, (_, _, index) in zip((2, 3), loader, strict=True):
+        z = torch.zeros(2, classes)
+        z[:, 0] = 2.0
+        z.requires_grad_()
+        y = torch.zeros(2, dtype=torch.int64)
+        curriculum(curriculum.criterion(z, y), logits=z, targets=y)
+        expected[index] = -2 * (1 - math.exp(2) / (math.exp(2) + classes - 1))
+    assert method.log_sigma.values.tolist() == pytest.approx(expected.tolist(), abs=1e-6)
 
 
 @pytest.mark.parametrize("sigma", [0.05, 0.4, 1.0, 20.0])

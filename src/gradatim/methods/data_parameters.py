@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +19,8 @@ __all__ = ["DataParameters"]
 
 Level = Literal["instance", "class", "both"]
 NO_CLASS = -(2**62)  # torch ignores the class -100 without a word
+_EXACT = (torch.float32, torch.float64)
+WAITING_BYTES = 2**20  # of log-probabilities whose slopes are not calculated yet
 
 
 @dataclass(slots=True)
@@ -55,10 +57,20 @@ class _Seen:
             and logits._version == self.version
         )
 
-    def slope(self) -> torch.Tensor:
-        """As `_slope`: the entropy of p less the loss, without another softmax."""
-        finite = self.log_p.clamp(min=torch.finfo(self.log_p.dtype).min)  # 0 times -inf is NaN
-        return torch.linalg.vecdot(self.log_p.exp(), finite).add_(self.losses).neg_()
+
+class _Visit(NamedTuple):
+    """What moves the parameters of a batch's samples, once it is calculated."""
+
+    samples: torch.Tensor
+    own: torch.Tensor
+    log_p: torch.Tensor
+    losses: torch.Tensor
+    step: int
+
+    @property
+    def layout(self) -> tuple[Any, ...]:
+        """What visits have in common that are calculated together."""
+        return self.log_p.shape[1], self.log_p.dtype, self.log_p.device
 
 
 class DataParameters(Method):
@@ -128,6 +140,7 @@ class DataParameters(Method):
 
     wants = ("logits", "targets")
     criterion_by_index = True
+    asks_distinct = True
     references = ("saxena2019",)
 
     def __init__(
@@ -148,9 +161,12 @@ class DataParameters(Method):
         self.limit = check_number("limit", limit, above=1)
         self._classes: torch.Tensor | None = None
         self._seen: _Seen | None = None
+        self._waiting: list[_Visit] = []  # of samples that do not come again before they are moved
+        self._waiting_bytes = 0
 
     def setup(self, run: Run) -> None:
         self._classes = self._seen = None
+        self._forget_visits()
         if self.level != "class":
             self.log_sigma = Table("log_sigma")
 
@@ -172,9 +188,10 @@ class DataParameters(Method):
         _check(logits, targets)
         assert index is not None, "the engine knows the samples"
         try:
-            own, shared = self._rows(index, targets, logits)
+            own, shared = self._rows(index, targets, logits, run)
             sigma = _temperature(own, shared)
-            tempered = logits / sigma.to(logits.dtype).unsqueeze(1)
+            divisor = sigma if sigma.dtype == logits.dtype else sigma.to(logits.dtype)
+            tempered = logits / divisor.unsqueeze(1)
             # The two halves of cross_entropy.
             log_p = tempered.log_softmax(1)
             losses = F.nll_loss(log_p, targets, reduction="none", ignore_index=NO_CLASS)
@@ -182,7 +199,8 @@ class DataParameters(Method):
             _check_classes(targets, logits.shape[1])
             raise
         self._seen = None
-        if logits.requires_grad and tempered.dtype == log_p.dtype == torch.float32:
+        # Where autocast widens the logits, what they were is not what was divided.
+        if logits.requires_grad and tempered.dtype == log_p.dtype and tempered.dtype in _EXACT:
             self._seen = _Seen(
                 *(logits.untyped_storage(), logits.data_ptr(), logits._version),
                 *(targets, targets._version, index, own, shared, sigma),
@@ -191,12 +209,14 @@ class DataParameters(Method):
         return losses
 
     def _rows(
-        self, index: torch.Tensor, targets: torch.Tensor, logits: torch.Tensor
+        self, index: torch.Tensor, targets: torch.Tensor, logits: torch.Tensor, run: Run
     ) -> tuple[torch.Tensor | None, torch.Tensor | None]:
         """The parameters s and c of the rows, (B,), where they exist."""
         own = shared = None
         if self.level != "class":
-            own = self.log_sigma[index].to(logits.device)
+            # Where no sample comes twice, none of these waits to be moved.
+            own = self.log_sigma.untouched(index) if run.distinct else self.log_sigma[index]
+            own = own if own.device == logits.device else own.to(logits.device)
         if self.level != "instance":
             if self._classes is None:
                 self._classes = torch.zeros(logits.shape[1], device=logits.device)
@@ -214,27 +234,31 @@ class DataParameters(Method):
         if batch.repeated:
             return
         logits, targets = batch.signals["logits"], batch.signals["targets"]
-        seen = self._seen
+        seen, self._seen = self._seen, None
         if seen is not None and seen.of(batch):
-            own, shared, sigma, slope = seen.own, seen.shared, seen.sigma, seen.slope()
-            self._seen = None
+            own, shared, sigma = seen.own, seen.shared, seen.sigma
+            if shared is None and run.distinct:
+                assert own is not None
+                self._wait(_Visit(batch.index, own, seen.log_p, seen.losses, run.step))
+                return
+            slope = _slope_of(seen.log_p, seen.losses)
         else:
             _check(logits, targets)
-            own, shared = self._rows(batch.index, targets, logits)
+            own, shared = self._rows(batch.index, targets, logits, run)
             sigma = _temperature(own, shared)
             slope = _slope(logits, targets, sigma)
         if shared is not None:
             self._move_classes(slope * (shared.exp() / sigma), targets)
         if own is not None:
             slope = slope if shared is None else slope * (own.exp() / sigma)
-            self._move_instances(own, slope, batch.index, int(run.step))
+            self._move_instances(own, slope, batch.index, run)
 
     def _move_instances(
-        self, old: torch.Tensor, slope: torch.Tensor, index: torch.Tensor, step: int
+        self, old: torch.Tensor, slope: torch.Tensor, index: torch.Tensor, run: Run
     ) -> None:
         # On the CPU, where the index lives; NumPy takes half of torch's time for a batch.
-        ordered = np.sort(index.cpu().numpy())
-        if (ordered[1:] == ordered[:-1]).any():
+        ordered = None if run.distinct else np.sort(index.cpu().numpy())
+        if ordered is not None and (ordered[1:] == ordered[:-1]).any():
             index, inverse = index.unique(return_inverse=True)
             inverse = inverse.to(slope.device)
             sums = slope.new_zeros(index.numel()).index_add_(0, inverse, slope)
@@ -242,7 +266,39 @@ class DataParameters(Method):
             slope = sums / counts
             old = self.log_sigma[index].to(slope.device)
         new = self._moved(old, slope, self.instance_rate, self.decay)
-        self.log_sigma.write(index, new, step=step)
+        self.log_sigma.write(index, new, step=int(run.step))
+
+    def _wait(self, visit: _Visit) -> None:
+        """Move the samples later, many at once: in each step it would cost ten small operations."""
+        waiting = self._waiting
+        if waiting and waiting[0].layout != visit.layout:
+            self.log_sigma.settle()
+        self._waiting.append(visit)
+        self._waiting_bytes += visit.log_p.numel() * visit.log_p.element_size()
+        if self._waiting_bytes >= WAITING_BYTES:
+            self._move_visits()
+        else:
+            self.log_sigma.put_off(self._move_visits)
+
+    def _move_visits(self) -> None:
+        """Move the parameters of all samples that wait for it."""
+        visits = self._waiting
+        self._forget_visits()
+        if not visits:
+            return
+        index, own, log_p, losses, steps = zip(*visits, strict=True)
+        slope = _slope_of(torch.cat(log_p), torch.cat(losses))
+        new = self._moved(torch.cat(own), slope, self.instance_rate, self.decay)
+        lengths = torch.tensor([each.numel() for each in index])
+        step = torch.tensor(steps).repeat_interleave(lengths)
+        self.log_sigma.write(torch.cat(index), new, step=step)
+
+    def _forget_visits(self) -> None:
+        self._waiting, self._waiting_bytes = [], 0
+
+    def end_epoch(self, run: Run) -> None:
+        if self.level != "class":
+            self.log_sigma.settle()  # in the next epoch each sample comes again
 
     def _move_classes(self, slope: torch.Tensor, targets: torch.Tensor) -> None:
         old = self._classes
@@ -275,6 +331,7 @@ class DataParameters(Method):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         held = state["class_log_sigma"]
         self._seen = None
+        self._forget_visits()
         self._classes = None if held is None else held.clone()
 
 
@@ -299,6 +356,12 @@ def _check_classes(targets: torch.Tensor, classes: int) -> None:
 def _temperature(own: torch.Tensor | None, shared: torch.Tensor | None) -> torch.Tensor:
     found = [part.exp() for part in (own, shared) if part is not None]
     return found[0] if len(found) == 1 else found[0] + found[1]
+
+
+def _slope_of(log_p: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
+    """As `_slope`: the entropy of p less the loss, without another softmax."""
+    finite = log_p.clamp(min=torch.finfo(log_p.dtype).min)  # 0 times -inf is NaN
+    return torch.linalg.vecdot(log_p.exp(), finite).add_(losses).neg_()
 
 
 def _slope(logits: torch.Tensor, targets: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:

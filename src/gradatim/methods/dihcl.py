@@ -155,6 +155,7 @@ class DIHCL(Pruned):
         )
         self.hardness: Kind = check_kind(hardness)
         self.nonnegative = hardness == "loss"
+        self.reads_losses = hardness != "flip"
         check_choice("selection", selection, _SELECTIONS)
         if selection == "counts" and hardness != "flip":
             raise refusal("hardness", "'flip' where selection is 'counts'", repr(hardness))

@@ -119,6 +119,7 @@ class DoCL(Pruned):
     """
 
     references = ("zhou2021docl",)
+    reads_losses = False
 
     def __init__(
         self,

@@ -91,8 +91,9 @@ class RHOLoss(Selecting):
     def scores(self, batch: Batch) -> torch.Tensor:
         """(B,): reducible losses ``l - IL``, in float32 or wider; NaN where the loss is."""
         losses = batch.losses
-        index = batch.index.to(self.irreducible.device)
-        known = self.irreducible.index_select(0, index)
+        known = self.irreducible.index_select(0, batch.index.cpu())
+        if losses.dtype == torch.float32 and losses.is_cpu:  # what `to` would leave as it is
+            return losses - known
         wide = losses.to(torch.promote_types(losses.dtype, torch.float32))
         return wide - known.to(losses.device, wide.dtype, non_blocking=True)
 
