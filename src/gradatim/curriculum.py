@@ -186,7 +186,7 @@ class Curriculum:
         if inner is not None and not isinstance(inner, torch.optim.Optimizer):
             raise TypeError(str(refusal("optimizer", "a torch.optim.Optimizer", repr(optimizer))))
         self._model = module
-        if inner is not None:
+        if inner is not None and self._steps.paced:  # else nobody asks what its hooks would tell
             self.clock.attach(inner)
         done: list[Method] = []
         try:

@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 
@@ -36,7 +35,9 @@ def _mixed(targets: Any) -> bool:
 def _ascending(positions: torch.Tensor) -> torch.Tensor:
     """The positions (k,) in order; NumPy takes a tenth of torch's time for so few."""
     if positions.is_cpu:
-        return torch.from_numpy(np.sort(positions.numpy()))
+        ordered = positions.numpy().copy()
+        ordered.sort()
+        return torch.from_numpy(ordered)
     return positions.sort().values
 
 
@@ -72,9 +73,9 @@ class Steps:
         }
         accepted = set(self._wanted).union(*(method.accepts for method in methods))
         self._accepted = tuple(sorted(accepted))
-        self._paced = [method for method in methods if "learning_rate" in method.wants]
+        self.paced = [method for method in methods if "learning_rate" in method.wants]
         self._weighted_mean = any(method.reduction == "weighted_mean" for method in methods)
-        self._demanding = bool(self._wanted or self._paced or self._replacing)
+        self._demanding = bool(self._wanted or self.paced or self._replacing)
         self._nonnegative = next((method for method in methods if method.nonnegative), None)
         self._replaces = False  # whether the criterion must be used ...
         self._replaces_in = (-1, -1)  # ... in this pass over the loader and this epoch
@@ -102,7 +103,7 @@ class Steps:
             epochs.place(losses.device)
         remembers = self._observing and seen is not None and not taken.repeated
 
-        now = self.clock.now(run.step) if self._paced else None
+        now = self.clock.now(run.step) if self.paced else None
         batch = None
         # Losses alone need no batch around them: a third of what remembering costs.
         bare = (
@@ -219,9 +220,9 @@ class Steps:
                 )
             if isinstance(value, torch.Tensor) and (value.ndim == 0 or value.shape[0] != size):
                 raise refusal(name, f"one row per sample: {size} of them", value)
-        if self._paced and not self.clock.known:
+        if self.paced and not self.clock.known:
             raise ValueError(
-                f"learning rate must be known: {self._paced[0]} needs it. Call "
+                f"learning rate must be known: {self.paced[0]} needs it. Call "
                 "curriculum.attach(optimizer=optimizer) or pass Curriculum(learning_rate=...)."
             )
         if self._replacing and not self._criterion_used and (self.by_index or not taken.repeated):
@@ -363,7 +364,7 @@ class Steps:
         losses = losses.detach() if isinstance(losses, torch.Tensor) else losses
         self._check(None, losses, taken, signals)
         self.epochs.place(losses.device)
-        now = self.clock.now(self.epochs.run.step) if self._paced else None
+        now = self.clock.now(self.epochs.run.step) if self.paced else None
         batch = self._batch(losses, signals, taken, self.epochs.run_of(taken), now)
         if taken.real:
             positions = self._selecting[0].select(batch, min(k, taken.real), self.epochs.run)

@@ -295,3 +295,16 @@ def test_the_clock_alone() -> None:
     assert clock.time == 0.0
     with pytest.raises(TypeError, match=r"learning_rate must be callable or None. Got 0\.1"):
         Clock(0.1)  # type: ignore[arg-type]
+
+
+def test_where_no_method_asks_for_the_rate_the_optimizer_has_no_hooks() -> None:
+    for method, hooks in ((gr.Uniform(), 0), (gr.DIHCL(normalize=False), 0), (gr.DIHCL(), 1)):
+        optimizer = sgd()
+        curriculum = gr.Curriculum(method).attach(optimizer=optimizer)
+        before, after = (
+            len(getattr(optimizer, f"_optimizer_step_{when}_hooks")) for when in ("pre", "post")
+        )
+        assert before == after == hooks
+        curriculum.detach()
+        assert not optimizer._optimizer_step_pre_hooks
+        assert not optimizer._optimizer_step_post_hooks

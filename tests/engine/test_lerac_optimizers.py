@@ -46,6 +46,12 @@ def across(model: nn.Module) -> list[dict[str, Any]]:
     return [{"params": weights}, {"params": biases[::-1], "weight_decay": 0.0, "lr": 0.05}]
 
 
+class Asks(gr.Method):
+    """Has the clock read the learning rate."""
+
+    wants = ("learning_rate",)
+
+
 class Trainer:
     """A loop of two steps per epoch, with or without LeRaC, and what can be seen of it."""
 
@@ -201,7 +207,7 @@ def test_reduce_on_plateau_lowers_the_optimizers_own_rates() -> None:
 
 
 def test_the_clock_reads_the_rate_before_it_is_scaled() -> None:
-    trainer = Trainer(OPTIMIZERS["SGD"], gr.LeRaC(4, first=0.5))
+    trainer = Trainer(OPTIMIZERS["SGD"], gr.LeRaC(4, first=0.5), Asks())
     trainer.epochs(2)
     assert trainer.curriculum.clock.time == pytest.approx(4 * 0.1)
     assert trainer.curriculum.clock.previous == 0.1
@@ -656,7 +662,7 @@ def test_rates_per_step_count_batches_alike_with_and_without_a_closure(how: str)
 
 def test_a_closure_is_told_the_rate_before_scaling() -> None:
     """Also where the first layer starts below the optimizer's rate, and after a failed step."""
-    trainer = Trainer(OPTIMIZERS["SGD"], gr.LeRaC(3, first=0.1))
+    trainer = Trainer(OPTIMIZERS["SGD"], gr.LeRaC(3, first=0.1), Asks())
     asked = []
 
     def closure() -> torch.Tensor:

@@ -97,6 +97,39 @@ def test_ranks_of_hugging_face_nodes_keep_what_they_are_given(
     assert sorted(found) == list(range(SIZE))
 
 
+@pytest.mark.parametrize("where", ["a worker", "a rank"])
+def test_the_epoch_of_a_hugging_face_stream_is_set_in_one_process_alone(
+    where: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is in shared memory: workers that set it together would add up what they set."""
+    pytest.importorskip("datasets")
+    stream = hugging_face(numbers(SIZE), shuffled=True)
+    shared = stream._epoch
+    assert shared.is_shared()
+    if where == "a worker":
+        worker = SimpleNamespace(num_workers=1, id=0)
+        monkeypatch.setattr(sources, "get_worker_info", lambda: worker)
+    else:
+        monkeypatch.setattr(distributed, "world_and_rank", lambda: (2, 1))
+    gate = open_gate(stream, scored)
+    first, second = plain(gate), plain(gate)
+    assert (int(shared), stream.epoch) == (0, 1)
+    assert first != second
+    assert len(first) == len(second) == (SIZE if where == "a worker" else SIZE // 2)
+
+
+def test_workers_that_begin_passes_together_read_each_sample_once() -> None:
+    pytest.importorskip("datasets")
+    orders = set()
+    for _ in range(4):
+        gate = open_gate(hugging_face(numbers(SIZE)), scored)
+        staying = loader(gate, num_workers=2, persistent_workers=True)
+        passes = [plain(staying) for _ in range(4)]
+        assert all(sorted(found) == list(range(SIZE)) for found in passes)
+        orders.add(str(passes))
+    assert len(orders) == 1
+
+
 def test_progress_is_that_of_the_whole_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """Turns: rank 1 of 2 sees samples 1, 3, 5; threshold n lets those of score n pass."""
     monkeypatch.setattr(distributed, "world_and_rank", lambda: (2, 1))

@@ -202,9 +202,17 @@ class DataParameters(Method):
         # Where autocast widens the logits, what they were is not what was divided.
         if logits.requires_grad and tempered.dtype == log_p.dtype and tempered.dtype in _EXACT:
             self._seen = _Seen(
-                *(logits.untyped_storage(), logits.data_ptr(), logits._version),
-                *(targets, targets._version, index, own, shared, sigma),
-                *(log_p.detach(), losses.detach()),
+                logits.untyped_storage(),
+                logits.data_ptr(),
+                logits._version,
+                targets,
+                targets._version,
+                index,
+                own,
+                shared,
+                sigma,
+                log_p.detach(),
+                losses.detach(),
             )
         return losses
 
@@ -354,8 +362,10 @@ def _check_classes(targets: torch.Tensor, classes: int) -> None:
 
 
 def _temperature(own: torch.Tensor | None, shared: torch.Tensor | None) -> torch.Tensor:
-    found = [part.exp() for part in (own, shared) if part is not None]
-    return found[0] if len(found) == 1 else found[0] + found[1]
+    if shared is None:
+        assert own is not None
+        return own.exp()
+    return shared.exp() if own is None else own.exp() + shared.exp()
 
 
 def _slope_of(log_p: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:

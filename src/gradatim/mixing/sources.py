@@ -215,6 +215,7 @@ class Streamed(Source):
         elif self._iterator is None:
             set_epoch = getattr(self.dataset, "set_epoch", None)
             if callable(set_epoch):
+                _own_epoch(self.dataset)
                 set_epoch(self.epoch)
             resumed = self._resumable and self._stream_state is not None and self.used
             if resumed:
@@ -256,6 +257,18 @@ class Streamed(Source):
         # An open iterator cannot be sent to a worker that is spawned; where it stands can.
         stream = None if self._carries_on else self.state_dict()["stream"]
         return {**vars(self), "_iterator": None, "_stream_state": stream}
+
+
+def _own_epoch(dataset: Any) -> None:
+    """Give this process an epoch of its own, where Hugging Face's streams share one.
+
+    It is in shared memory, and setting it is no single step: workers that begin a pass together
+    would each add to it, and read shards in orders that do not fit together.
+    """
+    shared = getattr(dataset, "_epoch", None)
+    alone = get_worker_info() is None and distributed.world_and_rank()[0] == 1
+    if not alone and isinstance(shared, torch.Tensor) and shared.is_shared():
+        dataset._epoch = shared.clone()
 
 
 def open_sources(

@@ -52,8 +52,9 @@ def hardest(scores: torch.Tensor, k: int) -> torch.Tensor:
     if scores.is_cpu and 0 < k <= scores.numel():
         # All that reach the k-th largest, in a tenth of a stable sort's time, unless there are ties
         # or NaN, which NumPy takes for the largest; elsewhere to count them would wait.
-        wide = scores.detach().to(torch.promote_types(scores.dtype, torch.float32)).numpy()
-        reaching = np.flatnonzero(wide >= np.partition(wide, wide.size - k)[wide.size - k])
+        known = scores.detach()
+        wide = (known.float() if known.dtype in (torch.float16, torch.bfloat16) else known).numpy()
+        (reaching,) = (wide >= np.partition(wide, wide.size - k)[wide.size - k]).nonzero()
         if reaching.size == k:
             return torch.from_numpy(reaching)
     known = torch.where(scores.isnan(), -torch.inf, scores)
