@@ -253,6 +253,7 @@ class MixtureLoader:
         return self.steps
 
     def __iter__(self) -> Iterator[MixedBatch]:
+        self._check_read_whole()
         done = self._sources.step % self.steps if self.steps else 0
         while self.steps is None or done < self.steps:
             batch = self._next()
@@ -261,13 +262,16 @@ class MixtureLoader:
             yield batch
             done += 1
 
-    def _next(self) -> MixedBatch | None:
-        step, seed = self._sources.step, self._sources.seed
-        world, rank = distributed.world_and_rank()
+    def _check_read_whole(self) -> None:
+        world, _ = distributed.world_and_rank()
         for number, dataset in enumerate(self.datasets if world > 1 else ()):
             if turns([dataset]).parts < world:
                 name, got = f"datasets[{number}]", type(dataset).__name__
                 raise refusal(name, "read whole by every rank", f"{got}, which divides itself")
+
+    def _next(self) -> MixedBatch | None:
+        step, seed = self._sources.step, self._sources.seed
+        world, rank = distributed.world_and_rank()
         found = self._sources.next(self.batch_size * world)
         if len(found) < world:
             return None
