@@ -67,11 +67,6 @@ class _Visit(NamedTuple):
     losses: torch.Tensor
     step: int
 
-    @property
-    def layout(self) -> tuple[Any, ...]:
-        """What visits have in common that are calculated together."""
-        return self.log_p.shape[1], self.log_p.dtype, self.log_p.device
-
 
 class DataParameters(Method):
     """Data parameters: a learnt temperature per sample, per class or both.
@@ -163,6 +158,7 @@ class DataParameters(Method):
         self._seen: _Seen | None = None
         self._waiting: list[_Visit] = []  # of samples that do not come again before they are moved
         self._waiting_bytes = 0
+        self._waiting_layout: tuple[Any, ...] = ()
 
     def setup(self, run: Run) -> None:
         self._classes = self._seen = None
@@ -278,15 +274,17 @@ class DataParameters(Method):
 
     def _wait(self, visit: _Visit) -> None:
         """Move the samples later, many at once: in each step it would cost ten small operations."""
-        waiting = self._waiting
-        if waiting and waiting[0].layout != visit.layout:
+        log_p = visit.log_p
+        layout = (log_p.shape[1], log_p.dtype, log_p.device)  # alike in all that wait
+        if layout != self._waiting_layout:
             self.log_sigma.settle()
-        self._waiting.append(visit)
-        self._waiting_bytes += visit.log_p.numel() * visit.log_p.element_size()
-        if self._waiting_bytes >= WAITING_BYTES:
-            self._move_visits()
-        else:
+            self._waiting_layout = layout
+        if not self._waiting:
             self.log_sigma.put_off(self._move_visits)
+        self._waiting.append(visit)
+        self._waiting_bytes += log_p.numel() * log_p.element_size()
+        if self._waiting_bytes >= WAITING_BYTES:
+            self.log_sigma.settle()
 
     def _move_visits(self) -> None:
         """Move the parameters of all samples that wait for it."""
