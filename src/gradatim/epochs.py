@@ -274,7 +274,7 @@ class Epochs(Observations):
         """Where training stood at the first call about these rows."""
         if not taken.repeated:
             return self.run
-        return replace(self.run, epoch=taken.epoch, step=taken.step)
+        return replace(self.run, epoch=taken.epoch, step=taken.step, distinct=False)
 
     def _from_pending(self) -> Taken:
         if not self._pending:
@@ -321,8 +321,8 @@ class Epochs(Observations):
 
     @property
     def pending_index(self) -> torch.Tensor:
-        """int64 (B,): the samples of the batch that waits for its call."""
-        return self._from_pending().index
+        """int64 (B,): the samples of the batch that waits for its call; a copy."""
+        return self._from_pending().index.clone()
 
     def narrow(self, positions: torch.Tensor, k: int) -> None:
         """Keep only some rows of the pending batch, of which k were asked for on each rank."""
@@ -331,6 +331,9 @@ class Epochs(Observations):
         if taken.real < taken.index.numel():
             real = int((positions < taken.real).sum())
         world, rank = self.run.world, self.run.rank
+        # They ascend; a method may draw with replacement.
+        if self.run.distinct and bool((positions[1:] == positions[:-1]).any()):
+            self.run.distinct = False
         # The last batch may leave ranks uneven numbers, and every chosen sample counts alike. What
         # ranks choose is known without asking them, unless a method chooses fewer than it may.
         few, more = divmod(taken.count, world)  # candidates of most ranks; so many have one more
@@ -366,6 +369,8 @@ class Epochs(Observations):
 
     def end(self) -> None:
         """Finish the epoch: merge, let methods react, move to the next."""
+        for table in self.tables():
+            table.settle()
         self.merge()
         members = self.members()
         self.seen |= members

@@ -195,8 +195,8 @@ class Method:
         accepts: names of signals that the method uses where they are given.
         differentiable: `weigh` sees losses with their graph, so that its weights have a gradient.
         nonnegative: losses below 0 are refused, in the call on the CPU.
-        reads_losses: `observe` reads the rows' losses. Where no method does, they may be left out:
-            zeros stand for them.
+        reads_losses: `observe` reads the rows' losses. Where no method does they are not kept, and
+            NaN stands for them.
         criterion_by_index: `criterion` is also given ``index=``, int64 (B,), the samples that the
             rows belong to, and is not asked where no sample is known, as in evaluation.
         knows_samples: hooks look samples up by their index, in other places than tables: such a

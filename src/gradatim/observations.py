@@ -137,6 +137,8 @@ class Observations:
         self.log.clear()
         if not rows["index"].numel():
             return
+        if not self._needs_losses:
+            rows["losses"] = torch.full_like(rows["losses"], torch.nan)
         for part in rounds(rows):
             if self.run.world > 1:
                 self._last_observed()[part["index"]] = part["step"]

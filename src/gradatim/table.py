@@ -111,6 +111,7 @@ class Table:
     @property
     def allocated(self) -> bool:
         """Whether there are rows; a table of open shape has none before the first is written."""
+        self.settle()
         return self._values is not None
 
     def take_shape(self, shape: tuple[int, ...] | None) -> None:
@@ -158,6 +159,8 @@ class Table:
 
     def put_off(self, write: Callable[[], None]) -> None:
         """Call ``write``, which writes rows, before anyone looks at this table next.
+
+        The end of the epoch is such a look.
 
         For methods that touch rows in every step: many rows at once cost a fraction of their time.
 
@@ -325,6 +328,7 @@ class Table:
 
     def agree_on_shape(self) -> None:
         """Let ranks that wrote nothing know an open shape from those that did (collective)."""
+        self.settle()
         if self._open_shape:
             known = (shape for shape in distributed.gather_objects(self.shape) if shape is not None)
             self.take_shape(next(known, None))

@@ -44,6 +44,47 @@ def test_what_was_put_off_is_written_once_before_anyone_looks(look: Any) -> None
     assert times == [1]
 
 
+@pytest.mark.parametrize("look", ["allocated", "agree_on_shape", "storage"])
+def test_the_first_rows_of_an_open_shape_are_written_before_anyone_looks(look: str) -> None:
+    table = gr.Table("t", shape=None).allocate(2)
+    table.put_off(lambda: table.write(torch.tensor([1]), torch.ones(1, 3)))
+    found = getattr(table, look)
+    if callable(found):
+        found()
+    assert table.shape == (3,)
+    assert table.untouched(torch.tensor([1])).tolist() == [[1, 1, 1]]
+
+
+class PutsOff(gr.Method):
+    """Writes the losses, all of an epoch at once."""
+
+    def setup(self, run: gr.Run) -> None:
+        self.last = gr.Table("last", shape=None)
+        self.waiting: list[Any] = []
+
+    def weigh(self, batch: gr.Batch, run: gr.Run) -> None:
+        self.waiting.append((batch.index, batch.losses.clone().unsqueeze(1)))
+        self.last.put_off(self.write)
+
+    def write(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for index, rows in waiting:
+            self.last.write(index, rows)
+
+
+def test_the_end_of_an_epoch_is_a_look_and_so_is_a_checkpoint() -> None:
+    curriculum = gr.Curriculum(method := PutsOff(), seed=0)
+    loader = curriculum.loader(range(4), batch_size=2)
+    for number, index in enumerate(loader):
+        curriculum(index.float())
+        assert len(method.waiting) == (1 if not number else 0)
+        if not number:
+            state = curriculum.state_dict()
+            saved = state["methods"][0]["tables"]["last"]
+            assert saved[index].flatten().tolist() == index.tolist()
+    assert method.last.values.flatten().tolist() == [0, 1, 2, 3]
+
+
 def test_what_was_put_off_belongs_to_its_own_steps_in_the_merge() -> None:
     table = gr.Table("t").allocate(4)
     table.track(torch.full((4,), -1, dtype=torch.int64))

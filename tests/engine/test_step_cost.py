@@ -90,6 +90,24 @@ def test_losses_that_nobody_reads_are_not_kept_and_change_nothing() -> None:
     assert log.rows()["losses"].tolist() == [0, 0, 1, 1, 1]
 
 
+def test_a_method_that_reads_what_it_said_it_would_not_finds_nothing() -> None:
+    class Reads(gr.DIHCL):
+        def observe(self, batch: gr.Batch, run: gr.Run) -> None:
+            super().observe(batch, run)
+            found.append(batch.losses)
+
+    found: list[torch.Tensor] = []
+    for reads in (False, True):
+        method = Reads("flip", normalize=False)
+        method.reads_losses = reads
+        curriculum = gr.Curriculum(method, seed=0)
+        for index in curriculum.loader(range(4), batch_size=4):
+            logits = torch.zeros(4, 2)
+            curriculum(torch.ones(4), logits=logits, targets=index % 2)
+    assert found[0].isnan().all()
+    assert found[1].tolist() == [1] * 4
+
+
 @pytest.mark.parametrize("hardness", ["loss", "loss_change"])
 def test_losses_that_one_method_reads_are_kept_beside_those_that_read_none(hardness: Any) -> None:
     method = gr.DIHCL(hardness, normalize=False)

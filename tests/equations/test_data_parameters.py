@@ -23,10 +23,11 @@ def problem(size: int = 24) -> tuple[torch.Tensor, torch.Tensor]:
     return features, torch.randint(CLASSES, (size,), generator=generator)
 
 
-def loop(method: gr.Method, features: torch.Tensor, targets: torch.Tensor, **options: Any) -> Any:
-    """A curriculum with its loader of (features, targets, index)."""
+def loop(method: Any, features: torch.Tensor, targets: torch.Tensor, **options: Any) -> Any:
+    """A curriculum of one or several methods, with its loader of (features, targets, index)."""
     size = options.pop("batch_size", 5)
-    curriculum = gr.Curriculum(method, seed=1, nonfinite=options.pop("nonfinite", "raise"))
+    methods = method if isinstance(method, list) else [method]
+    curriculum = gr.Curriculum(*methods, seed=1, nonfinite=options.pop("nonfinite", "raise"))
     data = TensorDataset(features, targets, torch.arange(len(targets)))
     return curriculum, curriculum.loader(data, batch_size=size, **options)
 
@@ -228,6 +229,67 @@ def test_samples_named_by_index_are_met_where_they_moved_to() -> None:
             learn(again, {"index": again})
     found = curriculum.scores()["DataParameters.log_sigma"].double()
     torch.testing.assert_close(found, dense.s.detach(), rtol=1e-5, atol=1e-6)
+
+
+class First(gr.Method):
+    """Selects its first candidate, as often as is asked for."""
+
+    def select(self, batch: gr.Batch, k: int, run: gr.Run) -> torch.Tensor:
+        return torch.zeros(k, dtype=torch.int64)
+
+
+def test_a_sample_that_select_draws_twice_moves_once_by_the_mean_of_its_slopes() -> None:
+    """As with dropout its rows differ: z = (2, 0) and (4, 0) of class 0."""
+    levels: tuple[Any, ...] = ("instance", "both")
+    for level in levels:
+        method = gr.DataParameters(level, instance_rate=1.0, class_rate=0.0)
+        curriculum, loader = loop([First(), method], torch.zeros(4, 2), torch.zeros(4).long())
+        next(iter(loader))
+        sample = int(curriculum.index[0])
+        y = torch.zeros(4, dtype=torch.int64)
+        zeros = torch.zeros(4, 2)
+        curriculum.select(curriculum.criterion(zeros, y), 2, logits=zeros, targets=y)
+        z = torch.tensor([[2.0, 0.0], [4.0, 0.0]]).requires_grad_()
+        curriculum(curriculum.criterion(z, y[:2]), logits=z, targets=y[:2])
+        sigma = 1.0 if level == "instance" else 2.0
+        slopes = [u / sigma * (1 - 1 / (1 + math.exp(-u / sigma))) / sigma for u in (2.0, 4.0)]
+        expected = [0.0] * 4
+        expected[sample] = -sum(slopes) / 2
+        assert method.log_sigma.values.tolist() == pytest.approx(expected, abs=5e-7)
+
+
+@pytest.mark.parametrize("looked", [False, True])
+def test_a_closure_meets_its_samples_where_they_moved_to_whoever_looks(looked: bool) -> None:
+    """z = (2, 0): sigma 1 at first; labels 0 and 1 then have s of -.238406 and 1.761594."""
+    z, y = torch.tensor([[2.0, 0.0]] * 2).requires_grad_(), torch.tensor([0, 1])
+    method, zeros = gr.DataParameters(instance_rate=1.0), torch.zeros(6, 2)
+    curriculum, loader = loop(method, zeros, zeros[:, 0].long(), batch_size=2)
+    next(iter(loader))  # the epoch goes on
+    index, found = curriculum.index, []
+    for _ in range(2):
+        losses = curriculum.criterion(z, y, index=index)
+        curriculum(losses, logits=z, targets=y, index=index)
+        found.append(losses.tolist())
+        if looked:
+            curriculum.scores()
+    u = [2 * math.exp(0.238406), 2 * math.exp(-1.761594)]
+    assert found[0] == pytest.approx([0.126928, 2.126928], abs=5e-6)
+    again = [math.log1p(math.exp(-u[0])), math.log1p(math.exp(u[1]))]
+    assert found[1] == pytest.approx(again, abs=5e-6)
+
+
+def test_what_is_changed_after_the_call_moves_nothing() -> None:
+    method = gr.DataParameters(instance_rate=1.0)
+    curriculum, loader = loop(method, torch.zeros(4, 2), torch.zeros(4).long(), batch_size=2)
+    for _ in loader:
+        index = curriculum.index
+        z, y = torch.tensor([[2.0, 0.0]] * 2).requires_grad_(), torch.zeros(2, dtype=torch.int64)
+        losses = curriculum.criterion(z, y)
+        curriculum(losses, logits=z, targets=y)
+        with torch.no_grad():
+            for tensor in (losses, z, y, index):
+                tensor.fill_(3)
+    assert method.log_sigma.values.tolist() == pytest.approx([-0.238406] * 4, abs=1e-6)
 
 
 def test_visits_of_another_number_of_classes_are_calculated_apart() -> None:

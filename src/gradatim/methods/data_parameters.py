@@ -243,7 +243,8 @@ class DataParameters(Method):
             own, shared, sigma = seen.own, seen.shared, seen.sigma
             if shared is None and run.distinct:
                 assert own is not None
-                self._wait(_Visit(batch.index, own, seen.log_p, seen.losses, run.step))
+                # The caller may change the losses in place after the call.
+                self._wait(_Visit(batch.index, own, seen.log_p, seen.losses.clone(), run.step))
                 return
             slope = _slope_of(seen.log_p, seen.losses)
         else:
@@ -301,10 +302,6 @@ class DataParameters(Method):
 
     def _forget_visits(self) -> None:
         self._waiting, self._waiting_bytes = [], 0
-
-    def end_epoch(self, run: Run) -> None:
-        if self.level != "class":
-            self.log_sigma.settle()  # in the next epoch each sample comes again
 
     def _move_classes(self, slope: torch.Tensor, targets: torch.Tensor) -> None:
         old = self._classes
