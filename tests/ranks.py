@@ -117,6 +117,8 @@ def _serve(pipe: Any) -> None:
         try:
             function, args = _load(payload)
             dist.init_process_group("gloo", init_method=store, world_size=world, rank=rank)
+            # All are connected before anyone can leave: one that left would cut others off.
+            dist.barrier()
             with warnings.catch_warnings():
                 warnings.simplefilter("error")
                 answer = ("", _dump(function(rank, world, *args)))
