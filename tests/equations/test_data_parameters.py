@@ -278,6 +278,23 @@ def test_a_closure_meets_its_samples_where_they_moved_to_whoever_looks(looked: b
     assert found[1] == pytest.approx(again, abs=5e-6)
 
 
+@pytest.mark.parametrize("level", ["instance", "both"])
+def test_losses_that_are_changed_before_the_call_do_not_change_the_slopes(level: Any) -> None:
+    found = []
+    for factor in (1.0, 5.0):
+        method = gr.DataParameters(level, instance_rate=1.0)
+        curriculum, loader = loop(method, torch.zeros(2, 2), torch.zeros(2).long(), batch_size=2)
+        next(iter(loader))
+        z, y = torch.tensor([[2.0, 0.0]] * 2).requires_grad_(), torch.zeros(2, dtype=torch.int64)
+        losses = curriculum.criterion(z, y)
+        with torch.no_grad():
+            losses.mul_(factor)
+        curriculum(losses, logits=z, targets=y)
+        found.append(method.log_sigma.values.tolist())
+    assert found[0] == found[1]
+    assert max(found[0]) < 0
+
+
 def test_what_is_changed_after_the_call_moves_nothing() -> None:
     method = gr.DataParameters(instance_rate=1.0)
     curriculum, loader = loop(method, torch.zeros(4, 2), torch.zeros(4).long(), batch_size=2)

@@ -208,7 +208,7 @@ class DataParameters(Method):
                 shared,
                 sigma,
                 log_p.detach(),
-                losses.detach(),
+                losses.detach().clone(),  # the caller may change them in place
             )
         return losses
 
@@ -243,8 +243,7 @@ class DataParameters(Method):
             own, shared, sigma = seen.own, seen.shared, seen.sigma
             if shared is None and run.distinct:
                 assert own is not None
-                # The caller may change the losses in place after the call.
-                self._wait(_Visit(batch.index, own, seen.log_p, seen.losses.clone(), run.step))
+                self._wait(_Visit(batch.index, own, seen.log_p, seen.losses, run.step))
                 return
             slope = _slope_of(seen.log_p, seen.losses)
         else:
