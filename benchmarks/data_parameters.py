@@ -56,7 +56,7 @@ def run(*, sizes: tuple[int, ...] = (50_000, 10_000_000)) -> list[dict[str, floa
         for size in sizes:
             fast[f"instance|{size}"] = ours(size, batch)
             fast[f"both|{size}"] = ours(size, batch, level="both")
-        best = interleaved(fast, rounds=15, repeats=300)  # samples are moved every 200 steps or so
+        best = interleaved(fast, rounds=15, repeats=300)  # a turn holds a move of waiting samples
         plain = best.pop("plain")
         for name, seconds in best.items():
             level, size = name.split("|")

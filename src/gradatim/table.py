@@ -152,10 +152,8 @@ class Table:
         return self.storage if self._added is None else self.storage + self._added
 
     def __getitem__(self, index: torch.Tensor) -> torch.Tensor:
-        index = index.to(self.storage.device)
-        # A third of the time of storage[index].
-        rows = self.storage.index_select(0, index)
-        return rows if self._added is None else rows + self._added.index_select(0, index)
+        self.settle()
+        return self.untouched(index)
 
     def put_off(self, write: Callable[[], None]) -> None:
         """Call ``write``, which writes rows, before anyone looks at this table next.
@@ -184,16 +182,18 @@ class Table:
             write()
 
     def untouched(self, index: torch.Tensor) -> torch.Tensor:
-        """The rows at ``index`` where none of them waits to be written; writes nothing.
+        """The rows at ``index`` where none of them waits to be written; writes nothing if it can.
+
+        A table of open shape has no rows before the first are written: then these are.
 
         Args:
             index: int64 (R,), on any device.
         """
-        values = self._values
-        if values is None or self._added is not None:
-            return self[index]
-        place = values.device
-        return values.index_select(0, index if index.device == place else index.to(place))
+        values = self.storage if self._values is None else self._values
+        index = index if index.device == values.device else index.to(values.device)
+        # A third of the time of values[index].
+        rows = values.index_select(0, index)
+        return rows if self._added is None else rows + self._added.index_select(0, index)
 
     def write(
         self,

@@ -124,8 +124,6 @@ def check_count(name: str, value: Any, *, at_least: int = 0, at_most: int | None
         Traceback (most recent call last):
         ValueError: k must be a whole number, at least 1. Got 0.
     """
-    if type(value) is int and value >= at_least and (at_most is None or value <= at_most):
-        return value  # as most are: in a step the rest would be a tenth of choosing samples
     rule = f"a whole number, at least {at_least}"
     if at_most is not None:
         rule += f" and at most {at_most}"

@@ -103,10 +103,13 @@ def test_a_table_that_is_made_anew_forgets_what_was_put_off() -> None:
 
 
 def test_untouched_rows_of_sums_include_what_this_rank_added() -> None:
-    table = gr.Table("t", merge="sum").allocate(2)
-    table.track(torch.zeros(2, dtype=torch.int64))
+    table = gr.Table("t", merge="sum").allocate(3)
+    table.track(torch.zeros(3, dtype=torch.int64))
     table.add(torch.tensor([1]), torch.tensor([2.0]))
+    table.put_off(lambda: table.add(torch.tensor([2]), torch.tensor([3.0])))
     assert table.untouched(torch.tensor([0, 1])).tolist() == [0, 2]
+    assert table.untouched(torch.tensor([2])).tolist() == [0], "it waits"
+    assert table[torch.tensor([2])].tolist() == [3]
 
 
 # --- Samples that come twice ------------------------------------------------------------------
