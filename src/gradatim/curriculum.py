@@ -247,6 +247,10 @@ class Curriculum:
         """
         if torch.compiler.is_compiling():
             return self._call_outside_graphs(losses, index=index, observed=observed, **signals)
+        if index is None and observed is None:
+            loss = self._steps.usual(losses, signals)
+            if loss is not None:
+                return loss
         weights, scale, kept, plain = self._steps.take(losses, index, observed, signals)
         if plain:
             mean, self._steps.mean = self._steps.mean, None  # it holds a graph

@@ -292,6 +292,12 @@ class Epochs(Observations):
             self._front = self._described(self._pending[0], pending=True, advances=True)
         return self._front
 
+    def oldest_alone(self) -> Taken | None:
+        """The only batch handed out, where there are no other processes; else None."""
+        if len(self._pending) != 1 or self.run.world > 1:
+            return None
+        return self._from_pending() if self._front is None else self._front
+
     def _described(self, codes: torch.Tensor, *, pending: bool, advances: bool) -> Taken:
         real = codes.numel()
         index = codes

@@ -43,6 +43,7 @@ class Log:
         # column would cost each step five times the appends.
         self._entries: list[_Entry] = []
         self.bytes = 0
+        self._row_bytes = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -71,14 +72,13 @@ class Log:
         if losses is not None:
             # clone() takes half the time of to(copy=True).
             kept = losses.clone() if losses.dtype == torch.float32 else losses.float()
-        size = 12 * index.numel()
-        if columns:
-            if not copied:
-                columns = {name: column.detach().clone() for name, column in columns.items()}
-            for copy in columns.values():
-                # nbytes takes a microsecond.
-                size += copy.numel() * copy.element_size()
-        self.bytes += size
+        if columns and not copied:
+            columns = {name: column.detach().clone() for name, column in columns.items()}
+        count = index.numel()
+        if not self._row_bytes and count:  # the same in every call, and it takes a while to ask
+            held = sum(column.numel() * column.element_size() for column in columns.values())
+            self._row_bytes = 12 + held // count
+        self.bytes += self._row_bytes * count
         self._entries.append((index, kept, columns, step, now))
 
     def rows(self) -> dict[str, Any]:

@@ -98,7 +98,8 @@ class Observations:
         self, batch: Batch, rows: torch.Tensor | None = None, now: Moment | None = None
     ) -> None:
         """Log what methods will observe (of these rows); nothing waits for the device."""
-        if not self._observing or batch.size == 0:
+        index: torch.Tensor = batch.index
+        if not self._observing or not index.numel():
             return
         columns: dict[str, torch.Tensor] = _NONE
         if recording := self.recording:
@@ -106,10 +107,8 @@ class Observations:
             for prefix, method in recording:
                 for name, column in method.record(batch, self.run).items():
                     columns[prefix + name] = column if name in method.fresh else _kept(column)
-        index: torch.Tensor = batch.index
         # Those on the CPU were looked at in the call.
-        unread = not self._needs_losses and batch.losses.is_cpu
-        losses = None if unread else batch.losses
+        losses = batch.losses if self._needs_losses or not batch.losses.is_cpu else None
         if rows is not None:
             rows = rows[rows < batch.size]  # the others only pad
             if not rows.numel():
