@@ -32,10 +32,6 @@ def _mixed(targets: Any) -> bool:
     return bool(soft & close)
 
 
-def _two_dimensional(targets: Any) -> bool:
-    return isinstance(targets, torch.Tensor) and targets.ndim == 2
-
-
 def _ascending(positions: torch.Tensor) -> torch.Tensor:
     """The positions (k,) in order; NumPy takes half of torch's time for a batch."""
     if positions.is_cpu:
@@ -101,22 +97,25 @@ class Steps:
             or type(losses) is not torch.Tensor
             or losses.dtype is not torch.float32
             or losses.shape != taken.index.shape
-            or (self._observing and _two_dimensional(signals.get("targets")))  # are they mixed?
             or (self.paced and not self.clock.known)
         ):
             return None
+        observing, weighing = self._observing, self._weighing
         known: dict[str, Any] = {}
         for name in self._accepted:
             value = signals.get(name)
             if type(value) is torch.Tensor and value.ndim and value.shape[0] == taken.real:
-                known[name] = value.detach() if value.requires_grad else value
+                if value.requires_grad:
+                    value = value.detach() if weighing else value.data
+                known[name] = value
             elif value is not None or name in self._wanted:
                 return None
-        if self._replacing:
-            self._check_demands(taken, signals)
+        if observing and "targets" in signals and getattr(signals["targets"], "ndim", 0) == 2:
+            return None  # they may be mixed
+        if self._replacing and not self._criterion_used:
+            self._check_criterion(taken)
         mean = losses.mean() if self._was_plain else None
         if losses.is_cpu:
-            # Where it is only read, `data` is `detach` in half the time.
             found = (losses.data.sum() if mean is None else mean).item()
             if found - found != 0.0:
                 return None
@@ -128,13 +127,13 @@ class Steps:
         weights = batch = now = None
         if self.paced:
             now = self.clock.now(step)
-        if self._weighing or epochs.recording:
+        if weighing or epochs.recording:
             rate, previous, time = now or (None, None, None)
-            batch = Batch(taken.index, losses.detach(), known, run.epoch, step, rate, time)
+            batch = Batch(taken.index, losses.data, known, run.epoch, step, rate, time)
             batch.previous_rate = previous
-        if self._weighing or taken.plan_weights is not None:
+        if weighing or taken.plan_weights is not None:
             weights = self._weights(losses, batch, taken, run)
-        if self._observing and not taken.narrowed:
+        if observing and not taken.narrowed:
             if batch is None:
                 epochs.remember_losses(taken.index, taken.real, losses.data, step, now)
             else:
@@ -142,7 +141,8 @@ class Steps:
         self._was_plain = weights is None
         epochs.commit(taken, None)
         self._criterion_used = False
-        self.clock.after_call(step)
+        if self.clock.learning_rate is not None:
+            self.clock.after_call(step)
         if weights is None:
             return losses.mean() if mean is None else mean
         return (losses * weights).sum() * (1 / taken.count)
@@ -289,18 +289,24 @@ class Steps:
                 f"learning rate must be known: {self.paced[0]} needs it. Call "
                 "curriculum.attach(optimizer=optimizer) or pass Curriculum(learning_rate=...)."
             )
-        if self._replacing and not self._criterion_used and (self.by_index or not taken.repeated):
-            method, run = self._replacing[0], self.epochs.run
-            now = (self.epochs.token, run.epoch)
-            if self._replaces_in != now:
-                self._replaces, self._replaces_in = method.replaces_criterion(run), now
-            if self._replaces:
-                cause = " Where the call is given index=, give it there, too."
-                raise RuntimeError(
-                    f"losses must come from curriculum.criterion(logits, targets) in epoch "
-                    f"{run.epoch}: {method} trains on another loss in it."
-                    f"{cause if self.by_index else ''}"
-                )
+        if self._replacing and not self._criterion_used:
+            self._check_criterion(taken)
+
+    def _check_criterion(self, taken: Taken) -> None:
+        """Refuse losses that come from elsewhere, where a method has a criterion of its own."""
+        if taken.repeated and not self.by_index:
+            return
+        method, run = self._replacing[0], self.epochs.run
+        now = (self.epochs.token, run.epoch)
+        if self._replaces_in != now:
+            self._replaces, self._replaces_in = method.replaces_criterion(run), now
+        if self._replaces:
+            cause = " Where the call is given index=, give it there, too."
+            raise RuntimeError(
+                f"losses must come from curriculum.criterion(logits, targets) in epoch "
+                f"{run.epoch}: {method} trains on another loss in it."
+                f"{cause if self.by_index else ''}"
+            )
 
     def _observed(
         self,

@@ -190,7 +190,8 @@ class Table:
             index: int64 (R,), on any device.
         """
         values = self.storage if self._values is None else self._values
-        index = index if index.device == values.device else index.to(values.device)
+        if not (values.is_cpu and index.is_cpu):
+            index = index.to(values.device)
         # A third of the time of values[index].
         rows = values.index_select(0, index)
         return rows if self._added is None else rows + self._added.index_select(0, index)

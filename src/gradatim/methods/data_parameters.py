@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -20,41 +19,38 @@ __all__ = ["DataParameters"]
 Level = Literal["instance", "class", "both"]
 NO_CLASS = -(2**62)  # torch ignores the class -100 without a word
 _EXACT = (torch.float32, torch.float64)
-WAITING_BYTES = 2**20  # of log-probabilities whose slopes are not calculated yet
+WAITING_BYTES = 2**20  # of logits whose slopes are not calculated yet
 
 
-@dataclass(slots=True)
-class _Seen:
+class _Seen(NamedTuple):
     """What `DataParameters.criterion` calculated, for the call about the same rows.
 
-    The storage of the logits stays, so that no other tensor can be where they were, but not their
-    graph.
+    The logits' memory stays, so that no other tensor can be where they were, but not their graph.
     """
 
-    storage: torch.UntypedStorage
-    place: int
+    logits: torch.Tensor
     version: int
     targets: torch.Tensor
     targets_version: int
-    index: torch.Tensor
+    samples: torch.Tensor
     own: torch.Tensor | None
     shared: torch.Tensor | None
     sigma: torch.Tensor
-    log_p: torch.Tensor
+    tempered: torch.Tensor
     losses: torch.Tensor
 
     def of(self, batch: Batch) -> bool:
         """Whether these are a batch's rows, and nobody has written to its signals since."""
         logits, targets = batch.signals["logits"], batch.signals["targets"]
         return (
-            batch.index is self.index
+            batch.index is self.samples
             and targets is self.targets
             and targets._version == self.targets_version
             and isinstance(logits, torch.Tensor)
-            and logits.shape == self.log_p.shape
-            and logits.data_ptr() == self.place
-            and logits.dtype == self.log_p.dtype
+            and logits.data_ptr() == self.logits.data_ptr()
             and logits._version == self.version
+            and logits.shape == self.logits.shape
+            and logits.dtype == self.logits.dtype
         )
 
 
@@ -63,7 +59,7 @@ class _Visit(NamedTuple):
 
     samples: torch.Tensor
     own: torch.Tensor
-    log_p: torch.Tensor
+    tempered: torch.Tensor
     losses: torch.Tensor
     step: int
 
@@ -186,20 +182,18 @@ class DataParameters(Method):
         try:
             own, shared = self._rows(index, targets, logits, run)
             sigma = _temperature(own, shared)
-            divisor = sigma if sigma.dtype == logits.dtype else sigma.to(logits.dtype)
+            divisor = sigma if sigma.dtype is logits.dtype else sigma.to(logits.dtype)
             tempered = logits / divisor.unsqueeze(1)
-            # The two halves of cross_entropy.
-            log_p = tempered.log_softmax(1)
-            losses = F.nll_loss(log_p, targets, reduction="none", ignore_index=NO_CLASS)
+            losses = F.cross_entropy(tempered, targets, reduction="none", ignore_index=NO_CLASS)
         except IndexError:
             _check_classes(targets, logits.shape[1])
             raise
         self._seen = None
         # Where autocast widens the logits, what they were is not what was divided.
-        if logits.requires_grad and tempered.dtype == log_p.dtype and tempered.dtype in _EXACT:
+        dtype = tempered.dtype
+        if logits.requires_grad and losses.dtype is dtype and dtype in _EXACT:
             self._seen = _Seen(
-                logits.untyped_storage(),
-                logits.data_ptr(),
+                logits.data,  # half the time of `detach`; it is only read
                 logits._version,
                 targets,
                 targets._version,
@@ -207,7 +201,7 @@ class DataParameters(Method):
                 own,
                 shared,
                 sigma,
-                log_p.data,  # half the time of `detach`; it is only read
+                tempered.data,
                 losses.data.clone(),  # the caller may change them in place
             )
         return losses
@@ -220,7 +214,8 @@ class DataParameters(Method):
         if self.level != "class":
             # Where no sample comes twice, none of these waits to be moved.
             own = self.log_sigma.untouched(index) if run.distinct else self.log_sigma[index]
-            own = own if own.device == logits.device else own.to(logits.device)
+            if not (own.is_cpu and logits.is_cpu):
+                own = own.to(logits.device)
         if self.level != "instance":
             if self._classes is None:
                 self._classes = torch.zeros(logits.shape[1], device=logits.device)
@@ -243,9 +238,9 @@ class DataParameters(Method):
             own, shared, sigma = seen.own, seen.shared, seen.sigma
             if shared is None and run.distinct:
                 assert own is not None
-                self._wait(_Visit(batch.index, own, seen.log_p, seen.losses, run.step))
+                self._wait(_Visit(batch.index, own, seen.tempered, seen.losses, run.step))
                 return
-            slope = _slope_of(seen.log_p, seen.losses)
+            slope = _slope_of(seen.tempered, seen.losses)
         else:
             _check(logits, targets)
             own, shared = self._rows(batch.index, targets, logits, run)
@@ -274,15 +269,15 @@ class DataParameters(Method):
 
     def _wait(self, visit: _Visit) -> None:
         """Move the samples later, many at once: in each step it would cost ten small operations."""
-        log_p = visit.log_p
-        layout = (log_p.shape[1], log_p.dtype, log_p.device)  # alike in all that wait
+        tempered = visit.tempered
+        layout = (tempered.shape[1], tempered.dtype, tempered.device)  # alike in all that wait
         if layout != self._waiting_layout:
             self.log_sigma.settle()
             self._waiting_layout = layout
         if not self._waiting:
             self.log_sigma.put_off(self._move_visits)
         self._waiting.append(visit)
-        self._waiting_bytes += log_p.numel() * log_p.element_size()
+        self._waiting_bytes += tempered.numel() * tempered.element_size()
         if self._waiting_bytes >= WAITING_BYTES:
             self.log_sigma.settle()
 
@@ -292,8 +287,8 @@ class DataParameters(Method):
         self._forget_visits()
         if not visits:
             return
-        index, own, log_p, losses, steps = zip(*visits, strict=True)
-        slope = _slope_of(torch.cat(log_p), torch.cat(losses))
+        index, own, tempered, losses, steps = zip(*visits, strict=True)
+        slope = _slope_of(torch.cat(tempered), torch.cat(losses))
         new = self._moved(torch.cat(own), slope, self.instance_rate, self.decay)
         lengths = torch.tensor([each.numel() for each in index])
         step = torch.tensor(steps).repeat_interleave(lengths)
@@ -362,8 +357,9 @@ def _temperature(own: torch.Tensor | None, shared: torch.Tensor | None) -> torch
     return shared.exp() if own is None else own.exp() + shared.exp()
 
 
-def _slope_of(log_p: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
-    """As `_slope`: the entropy of p less the loss, without another softmax."""
+def _slope_of(tempered: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
+    """As `_slope`, of what the losses were calculated from: the entropy of p less the loss."""
+    log_p = tempered.log_softmax(1)
     finite = log_p.clamp(min=torch.finfo(log_p.dtype).min)  # 0 times -inf is NaN
     return torch.linalg.vecdot(log_p.exp(), finite).add_(losses).neg_()
 
