@@ -186,7 +186,9 @@ class Curriculum:
         if inner is not None and not isinstance(inner, torch.optim.Optimizer):
             raise TypeError(str(refusal("optimizer", "a torch.optim.Optimizer", repr(optimizer))))
         self._model = module
-        if inner is not None and self._steps.paced:  # else nobody asks what its hooks would tell
+        if (
+            inner is not None and self._steps.demands.paced
+        ):  # else nobody asks what its hooks would tell
             self.clock.attach(inner)
         done: list[Method] = []
         try:
@@ -253,9 +255,6 @@ class Curriculum:
                 return loss
         weights, scale, kept, plain = self._steps.take(losses, index, observed, signals)
         if plain:
-            mean, self._steps.mean = self._steps.mean, None  # it holds a graph
-            if mean is not None:
-                return mean
             return (losses if kept is None else torch.where(kept, losses, 0)).mean()
         wide = torch.promote_types(losses.dtype, torch.float32)
         used = losses.to(wide)
@@ -283,7 +282,6 @@ class Curriculum:
             losses too, since 0 times NaN is NaN.
         """
         weights, scale, _, _ = self._steps.take(losses, index, observed, signals)
-        self._steps.mean = None  # it would keep a graph alive
         wide = torch.promote_types(losses.dtype, torch.float32)
         if weights is None:
             weights = torch.ones_like(losses, dtype=wide, requires_grad=False)
@@ -300,7 +298,7 @@ class Curriculum:
             index: as in the call, for methods whose loss depends on the sample (`DataParameters`);
                 without it and without a batch that waits for its call these are the usual losses.
         """
-        if self._steps.by_index and torch.compiler.is_compiling():
+        if self._steps.demands.by_index and torch.compiler.is_compiling():
             return self._criterion_outside_graphs(logits, targets, index)
         return self._steps.criterion(logits, targets, index)
 

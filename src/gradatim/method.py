@@ -78,8 +78,8 @@ class Batch:
 
     Args:
         index: int64 (B,), data set positions; distinct in `observe`.
-        losses: (B,), detached unless the method is ``differentiable``.
-        signals: what the method wants, each with first dimension B.
+        losses: (B,), detached unless the method is ``differentiable``; to be read, not written to.
+        signals: what the method wants, each with first dimension B; likewise.
         epoch: the epoch in which the rows were seen.
         step: the engine's step; in `observe` int64 (B,), one per row.
         learning_rate: the rate at that step, where a method wants it; in `observe` float64 (B,).

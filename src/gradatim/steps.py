@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
@@ -12,6 +11,7 @@ import torch.nn.functional as F
 
 from gradatim import distributed
 from gradatim.clock import Clock, Moment
+from gradatim.demands import Demands
 from gradatim.epochs import Epochs, Taken
 from gradatim.method import Batch, Method, Run, overrides
 from gradatim.observations import check_rows
@@ -61,28 +61,15 @@ class Steps:
         self.methods = methods
         self.epochs = epochs
         self.clock = clock
+        self.demands = Demands(methods, epochs, clock)
         self._criterion = criterion
-        self._criterion_used = False
         self._weighing = [method for method in methods if overrides(method, "weigh")]
         self._selecting = [method for method in methods if overrides(method, "select")]
         self._observing = any(overrides(method, "observe") for method in methods)
-        self._replacing = [method for method in methods if overrides(method, "criterion")]
-        self.by_index = any(method.criterion_by_index for method in self._replacing)
-        self._wanted = {
-            name: method for method in methods for name in method.wants if name != "learning_rate"
-        }
-        accepted = set(self._wanted).union(*(method.accepts for method in methods))
-        self._accepted = tuple(sorted(accepted))
-        self.paced = [method for method in methods if "learning_rate" in method.wants]
         self._weighted_mean = any(method.reduction == "weighted_mean" for method in methods)
-        self._demanding = bool(self._wanted or self.paced or self._replacing)
-        self._nonnegative = next((method for method in methods if method.nonnegative), None)
         self._usual = epochs.nonfinite == "raise" and not self._weighted_mean
-        self._replaces = False  # whether the criterion must be used ...
-        self._replaces_in = (-1, -1)  # ... in this pass over the loader and this epoch
         self._warned_mixed = False
-        self._was_plain = True  # whether the last call gave back the mean of its losses
-        self.mean: torch.Tensor | None = None  # of the losses of the call at hand, if it was needed
+        self._was_plain = True  # whether the last usual call gave back the mean of its losses
 
     def usual(self, losses: torch.Tensor, signals: dict[str, Any]) -> torch.Tensor | None:
         """The loss, for the call that most steps make: of the batch as it is, in one process.
@@ -90,42 +77,42 @@ class Steps:
         What `take` does, in two thirds of its time, since less can be otherwise. None, and nothing
         has changed, wherever `take` must look closer, or may refuse something.
         """
-        epochs = self.epochs
+        epochs, demands = self.epochs, self.demands
         taken = epochs.oldest_alone() if self._usual and epochs.placed else None
         if (
             taken is None
             or type(losses) is not torch.Tensor
             or losses.dtype is not torch.float32
             or losses.shape != taken.index.shape
-            or (self.paced and not self.clock.known)
+            or (demands.paced and not self.clock.known)
         ):
             return None
         observing, weighing = self._observing, self._weighing
         known: dict[str, Any] = {}
-        for name in self._accepted:
+        for name in demands.accepted:
             value = signals.get(name)
             if type(value) is torch.Tensor and value.ndim and value.shape[0] == taken.real:
                 if value.requires_grad:
                     value = value.detach() if weighing else value.data
                 known[name] = value
-            elif value is not None or name in self._wanted:
+            elif value is not None or name in demands.wanted:
                 return None
         if observing and "targets" in signals and getattr(signals["targets"], "ndim", 0) == 2:
             return None  # they may be mixed
-        if self._replacing and not self._criterion_used:
-            self._check_criterion(taken)
+        if demands.replacing:
+            demands.check_criterion(taken)
         mean = losses.mean() if self._was_plain else None
         if losses.is_cpu:
             found = (losses.data.sum() if mean is None else mean).item()
             if found - found != 0.0:
                 return None
-            if self._nonnegative is not None and losses.data.min().item() < 0:
+            if demands.nonnegative is not None and losses.data.min().item() < 0:
                 return None
 
         run = epochs.run
         step = run.step
         weights = batch = now = None
-        if self.paced:
+        if demands.paced:
             now = self.clock.now(step)
         if weighing or epochs.recording:
             rate, previous, time = now or (None, None, None)
@@ -135,12 +122,12 @@ class Steps:
             weights = self._weights(losses, batch, taken, run)
         if observing and not taken.narrowed:
             if batch is None:
-                epochs.remember_losses(taken.index, taken.real, losses.data, step, now)
+                epochs.remember_losses(taken.index, losses.data, step, now)
             else:
                 epochs.remember(batch, None, now)
         self._was_plain = weights is None
         epochs.commit(taken, None)
-        self._criterion_used = False
+        demands.criterion_used = False
         if self.clock.learning_rate is not None:
             self.clock.after_call(step)
         if weights is None:
@@ -159,7 +146,7 @@ class Steps:
         taken = epochs.peek(index)
         run = epochs.run_of(taken) if taken.repeated else epochs.run
         detached = losses.detach() if isinstance(losses, torch.Tensor) else losses
-        kept = self._check(losses, detached, taken, signals)
+        kept = self._check(detached, taken, signals)
         seen = None
         if self._observing or observed is not None:
             seen = self._observed(losses, observed, signals, taken)
@@ -167,17 +154,9 @@ class Steps:
             epochs.place(losses.device)
         remembers = self._observing and seen is not None and not taken.repeated
 
-        now = self.clock.now(run.step) if self.paced else None
+        now = self.clock.now(run.step) if self.demands.paced else None
         batch = None
-        # Losses alone need no batch around them: a third of what remembering costs.
-        bare = (
-            remembers
-            and not self.epochs.recording
-            and seen is not None
-            and seen[0] is losses
-            and seen[2] is None
-        )
-        if self._weighing or (remembers and not bare):
+        if self._weighing or remembers:
             batch = self._batch(detached, signals, taken, run, now)
         weights = None
         if self._weighing or taken.plan_weights is not None:
@@ -194,9 +173,7 @@ class Steps:
             wide = torch.promote_types(losses.dtype, torch.float32)
             ones = torch.ones_like(losses, dtype=wide, requires_grad=False)
             weights = torch.where(kept, ones if weights is None else weights, 0)
-        if bare:
-            epochs.remember_losses(taken.index, taken.real, detached, run.step, now)
-        elif remembers and seen is not None:
+        if remembers and seen is not None:
             values, known, rows = seen
             row = batch
             if row is None or values is not losses:
@@ -211,26 +188,18 @@ class Steps:
         else:
             scale = run.world / max(1, taken.count)
         plain = not weighed and taken.count == taken.real * run.world == size * run.world
-        self._was_plain = plain
-        if not plain:
-            self.mean = None  # it would keep a graph alive
         step = run.step  # the run moves on in commit
         epochs.commit(taken, index)
-        self._criterion_used = False
+        self.demands.criterion_used = False
         if taken.advances:
             self.clock.after_call(step)
         return weights, scale, kept, plain
 
     def _check(
-        self,
-        given: torch.Tensor | None,
-        losses: torch.Tensor,
-        taken: Taken,
-        signals: dict[str, Any],
+        self, losses: torch.Tensor, taken: Taken, signals: dict[str, Any]
     ) -> torch.Tensor | None:
         """Refuse bad input before anything changes; the mask of kept losses under ``"skip"``."""
         size = taken.index.numel()
-        self.mean = None
         if not isinstance(losses, torch.Tensor):
             raise TypeError(f"losses must be a tensor of shape ({size},). Got {losses!r}.")
         if losses.ndim != 1 or losses.shape[0] != size:
@@ -242,71 +211,18 @@ class Steps:
             raise refusal("losses", f"one per sample, of shape ({size},)", losses, cause)
         if not losses.is_floating_point():
             raise refusal("losses", "of a floating dtype", losses)
-        if self._demanding:
-            self._check_demands(taken, signals)
+        self.demands.check(taken, signals)
         if self.epochs.nonfinite == "skip":
             kept = torch.isfinite(losses)
-            self.check_sign("losses", losses)
+            self.demands.check_sign("losses", losses)
             return kept
         if losses.is_cpu:
-            # The mean, which most steps give back, finds every NaN and infinity; where it
-            # overflows they are looked for.
-            if given is not None and size and self._was_plain:
-                found = self.mean = given.mean()
-            else:
-                found = losses.sum()
-            found = found.item()
+            # The sum finds every NaN and infinity; where it overflows they are looked for.
+            found = losses.sum().item()
             if found - found != 0.0:
                 check_finite("losses", losses, taken.index)
-            if self._nonnegative is not None:
-                self.check_sign("losses", losses)
+            self.demands.check_sign("losses", losses)
         return None
-
-    def check_sign(self, name: str, losses: torch.Tensor) -> None:
-        """Refuse negative losses on the CPU, where a method cannot take them."""
-        if self._nonnegative is None or not losses.is_cpu or not losses.numel():
-            return
-        low = losses.min().item()
-        if low == -math.inf or math.isnan(low):  # those to be skipped hide the others
-            low = losses.where(losses.isfinite(), 0).min().item()
-        if low < 0:
-            raise refusal(name, f"at least 0 for {self._nonnegative}", low)
-
-    def _check_demands(self, taken: Taken, signals: dict[str, Any]) -> None:
-        """Refuse a call without what methods need: signals, a learning rate, their criterion."""
-        size = taken.index.numel()
-        for name, method in self._wanted.items():
-            value = signals.get(name)
-            if value is None:
-                raise ValueError(
-                    f"{name} must be given: {method} needs it. "
-                    f"Call curriculum(losses, {name}={name})."
-                )
-            if isinstance(value, torch.Tensor) and (value.ndim == 0 or value.shape[0] != size):
-                raise refusal(name, f"one row per sample: {size} of them", value)
-        if self.paced and not self.clock.known:
-            raise ValueError(
-                f"learning rate must be known: {self.paced[0]} needs it. Call "
-                "curriculum.attach(optimizer=optimizer) or pass Curriculum(learning_rate=...)."
-            )
-        if self._replacing and not self._criterion_used:
-            self._check_criterion(taken)
-
-    def _check_criterion(self, taken: Taken) -> None:
-        """Refuse losses that come from elsewhere, where a method has a criterion of its own."""
-        if taken.repeated and not self.by_index:
-            return
-        method, run = self._replacing[0], self.epochs.run
-        now = (self.epochs.token, run.epoch)
-        if self._replaces_in != now:
-            self._replaces, self._replaces_in = method.replaces_criterion(run), now
-        if self._replaces:
-            cause = " Where the call is given index=, give it there, too."
-            raise RuntimeError(
-                f"losses must come from curriculum.criterion(logits, targets) in epoch "
-                f"{run.epoch}: {method} trains on another loss in it."
-                f"{cause if self.by_index else ''}"
-            )
 
     def _observed(
         self,
@@ -326,7 +242,7 @@ class Steps:
                 raise refusal("observed", rule, values if "losses" in observed else observed)
             if self.epochs.nonfinite == "raise" and values.device.type == "cpu":
                 check_finite("observed losses", values.detach(), taken.index)
-            self.check_sign("observed losses", values.detach())
+            self.demands.check_sign("observed losses", values.detach())
             if rows is not None:
                 check_rows(rows, len(losses))
             return values, {**signals, **rest}, rows
@@ -353,7 +269,7 @@ class Steps:
         now: Moment | None,
     ) -> Batch:
         known: dict[str, Any] = {}
-        for name in self._accepted:
+        for name in self.demands.accepted:
             if name in signals:
                 value = signals[name]
                 # Detaching takes time where there is nothing to detach from, too.
@@ -399,15 +315,15 @@ class Steps:
         self, logits: torch.Tensor, targets: torch.Tensor, index: torch.Tensor | None = None
     ) -> torch.Tensor:
         """See `Curriculum.criterion`."""
-        run, known = self.epochs.run, {}
-        if self.by_index and (index is not None or self.epochs.waiting):
+        run, demands, known = self.epochs.run, self.demands, {}
+        if demands.by_index and (index is not None or self.epochs.waiting):
             taken = self.epochs.peek(index)
             size = taken.index.numel()
             if logits.ndim == 0 or logits.shape[0] != size:
                 raise refusal("logits", f"one row per sample: {size} of them", logits)
             run, known = self.epochs.run_of(taken), {"index": taken.index}
-        self._criterion_used = bool(known) or not self.by_index
-        for method in self._replacing if self._criterion_used else ():
+        demands.criterion_used = bool(known) or not demands.by_index
+        for method in demands.replacing if demands.criterion_used else ():
             ask: Any = method.criterion
             losses = ask(logits, targets, run, **known)
             if losses is not None:
@@ -432,9 +348,9 @@ class Steps:
         if taken.narrowed:
             raise RuntimeError("select was called on this batch before: call it once per batch.")
         losses = losses.detach() if isinstance(losses, torch.Tensor) else losses
-        self._check(None, losses, taken, signals)
+        self._check(losses, taken, signals)
         self.epochs.place(losses.device)
-        now = self.clock.now(self.epochs.run.step) if self.paced else None
+        now = self.clock.now(self.epochs.run.step) if self.demands.paced else None
         batch = self._batch(losses, signals, taken, self.epochs.run_of(taken), now)
         if taken.real:
             positions = self._selecting[0].select(batch, min(k, taken.real), self.epochs.run)

@@ -101,7 +101,7 @@ def _answer(
         raise refusal("forward(batch)", rule, losses if "losses" in values else sorted(signals))
     if curriculum.epochs.nonfinite == "raise":
         check_finite("losses", losses, index)
-    curriculum._steps.check_sign("losses", losses)
+    curriculum._steps.demands.check_sign("losses", losses)
     for method in curriculum.methods:
         for name in method.wants:
             if name != "learning_rate" and name not in signals:
