@@ -294,9 +294,7 @@ class Epochs(Observations):
 
     def oldest_alone(self) -> Taken | None:
         """The only batch handed out, where there are no other processes; else None."""
-        if len(self._pending) != 1 or self.run.world > 1:
-            return None
-        return self._from_pending() if self._front is None else self._front
+        return self._from_pending() if len(self._pending) == 1 and self.run.world == 1 else None
 
     def _described(self, codes: torch.Tensor, *, pending: bool, advances: bool) -> Taken:
         real = codes.numel()

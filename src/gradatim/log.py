@@ -43,7 +43,6 @@ class Log:
         # column would cost each step five times the appends.
         self._entries: list[_Entry] = []
         self.bytes = 0
-        self._row_bytes = 0
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -74,11 +73,10 @@ class Log:
             kept = losses.clone() if losses.dtype == torch.float32 else losses.float()
         if columns and not copied:
             columns = {name: column.detach().clone() for name, column in columns.items()}
-        count = index.numel()
-        if not self._row_bytes and count:  # the same in every call, and it takes a while to ask
-            held = sum(column.numel() * column.element_size() for column in columns.values())
-            self._row_bytes = 12 + held // count
-        self.bytes += self._row_bytes * count
+        size = 12 * index.numel()
+        for column in columns.values():
+            size += column.numel() * column.element_size()  # nbytes takes a microsecond
+        self.bytes += size
         self._entries.append((index, kept, columns, step, now))
 
     def rows(self) -> dict[str, Any]:

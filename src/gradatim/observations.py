@@ -83,7 +83,8 @@ class Observations:
         self, index: torch.Tensor, losses: torch.Tensor, step: int, now: Moment | None
     ) -> None:
         """As `remember`, where no method records anything else: in a third of the time."""
-        self.log.append(index, losses, _NONE, step=step, now=_NO_RATES if now is None else now)
+        kept = losses if self._needs_losses or not losses.is_cpu else None
+        self.log.append(index, kept, _NONE, step=step, now=_NO_RATES if now is None else now)
 
     def remember(
         self, batch: Batch, rows: torch.Tensor | None = None, now: Moment | None = None

@@ -74,35 +74,37 @@ class Steps:
     def usual(self, losses: torch.Tensor, signals: dict[str, Any]) -> torch.Tensor | None:
         """The loss, for the call that most steps make: of the batch as it is, in one process.
 
-        What `take` does, in two thirds of its time, since less can be otherwise. None, and nothing
-        has changed, wherever `take` must look closer, or may refuse something.
+        What `take` does, in two thirds of its time, since less can be otherwise; the order of what
+        happens is the same. None, and nothing has changed, wherever `take` must look closer.
         """
         epochs, demands = self.epochs, self.demands
         taken = epochs.oldest_alone() if self._usual and epochs.placed else None
         if (
             taken is None
+            or not taken.count
             or type(losses) is not torch.Tensor
             or losses.dtype is not torch.float32
             or losses.shape != taken.index.shape
             or (demands.paced and not self.clock.known)
         ):
             return None
-        observing, weighing = self._observing, self._weighing
         known: dict[str, Any] = {}
         for name in demands.accepted:
             value = signals.get(name)
             if type(value) is torch.Tensor and value.ndim and value.shape[0] == taken.real:
-                if value.requires_grad:
-                    value = value.detach() if weighing else value.data
-                known[name] = value
+                known[name] = value.detach() if value.requires_grad else value
             elif value is not None or name in demands.wanted:
                 return None
-        if observing and "targets" in signals and getattr(signals["targets"], "ndim", 0) == 2:
-            return None  # they may be mixed
+            elif name in signals:
+                known[name] = None
+        if self._observing and _mixed(signals.get("targets")):
+            return None
         if demands.replacing:
             demands.check_criterion(taken)
         mean = losses.mean() if self._was_plain else None
         if losses.is_cpu:
+            # `data` is `detach` in half the time. Methods are shown what is detached, so that
+            # autograd notices one that writes to it.
             found = (losses.data.sum() if mean is None else mean).item()
             if found - found != 0.0:
                 return None
@@ -114,13 +116,13 @@ class Steps:
         weights = batch = now = None
         if demands.paced:
             now = self.clock.now(step)
-        if weighing or epochs.recording:
+        if self._weighing or epochs.recording:
             rate, previous, time = now or (None, None, None)
-            batch = Batch(taken.index, losses.data, known, run.epoch, step, rate, time)
+            batch = Batch(taken.index, losses.detach(), known, run.epoch, step, rate, time)
             batch.previous_rate = previous
-        if weighing or taken.plan_weights is not None:
+        if self._weighing or taken.plan_weights is not None:
             weights = self._weights(losses, batch, taken, run)
-        if observing and not taken.narrowed:
+        if self._observing and not taken.narrowed:
             if batch is None:
                 epochs.remember_losses(taken.index, losses.data, step, now)
             else:

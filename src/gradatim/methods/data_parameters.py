@@ -19,7 +19,7 @@ __all__ = ["DataParameters"]
 Level = Literal["instance", "class", "both"]
 NO_CLASS = -(2**62)  # torch ignores the class -100 without a word
 _EXACT = (torch.float32, torch.float64)
-WAITING_BYTES = 2**20  # of logits whose slopes are not calculated yet
+WAITING_BYTES = 2**20  # of log-probabilities whose slopes are not calculated yet
 
 
 class _Seen(NamedTuple):
@@ -32,11 +32,11 @@ class _Seen(NamedTuple):
     version: int
     targets: torch.Tensor
     targets_version: int
-    samples: torch.Tensor
+    samples: torch.Tensor  # a tuple has a method `index`
     own: torch.Tensor | None
     shared: torch.Tensor | None
     sigma: torch.Tensor
-    tempered: torch.Tensor
+    log_p: torch.Tensor
     losses: torch.Tensor
 
     def of(self, batch: Batch) -> bool:
@@ -59,7 +59,7 @@ class _Visit(NamedTuple):
 
     samples: torch.Tensor
     own: torch.Tensor
-    tempered: torch.Tensor
+    log_p: torch.Tensor
     losses: torch.Tensor
     step: int
 
@@ -184,14 +184,16 @@ class DataParameters(Method):
             sigma = _temperature(own, shared)
             divisor = sigma if sigma.dtype is logits.dtype else sigma.to(logits.dtype)
             tempered = logits / divisor.unsqueeze(1)
-            losses = F.cross_entropy(tempered, targets, reduction="none", ignore_index=NO_CLASS)
+            # The two halves of cross_entropy: the first is needed again, and autograd keeps it.
+            log_p = tempered.log_softmax(1)
+            losses = F.nll_loss(log_p, targets, reduction="none", ignore_index=NO_CLASS)
         except IndexError:
             _check_classes(targets, logits.shape[1])
             raise
         self._seen = None
         # Where autocast widens the logits, what they were is not what was divided.
         dtype = tempered.dtype
-        if logits.requires_grad and losses.dtype is dtype and dtype in _EXACT:
+        if logits.requires_grad and log_p.dtype is dtype and dtype in _EXACT:
             self._seen = _Seen(
                 logits.data,  # half the time of `detach`; it is only read
                 logits._version,
@@ -201,7 +203,7 @@ class DataParameters(Method):
                 own,
                 shared,
                 sigma,
-                tempered.data,
+                log_p.data,
                 losses.data.clone(),  # the caller may change them in place
             )
         return losses
@@ -238,9 +240,9 @@ class DataParameters(Method):
             own, shared, sigma = seen.own, seen.shared, seen.sigma
             if shared is None and run.distinct:
                 assert own is not None
-                self._wait(_Visit(batch.index, own, seen.tempered, seen.losses, run.step))
+                self._wait(_Visit(batch.index, own, seen.log_p, seen.losses, run.step))
                 return
-            slope = _slope_of(seen.tempered, seen.losses)
+            slope = _slope_of(seen.log_p, seen.losses)
         else:
             _check(logits, targets)
             own, shared = self._rows(batch.index, targets, logits, run)
@@ -269,15 +271,15 @@ class DataParameters(Method):
 
     def _wait(self, visit: _Visit) -> None:
         """Move the samples later, many at once: in each step it would cost ten small operations."""
-        tempered = visit.tempered
-        layout = (tempered.shape[1], tempered.dtype, tempered.device)  # alike in all that wait
+        log_p = visit.log_p
+        layout = (log_p.shape[1], log_p.dtype, log_p.device)  # alike in all that wait
         if layout != self._waiting_layout:
             self.log_sigma.settle()
             self._waiting_layout = layout
         if not self._waiting:
             self.log_sigma.put_off(self._move_visits)
         self._waiting.append(visit)
-        self._waiting_bytes += tempered.numel() * tempered.element_size()
+        self._waiting_bytes += log_p.numel() * log_p.element_size()
         if self._waiting_bytes >= WAITING_BYTES:
             self.log_sigma.settle()
 
@@ -287,8 +289,8 @@ class DataParameters(Method):
         self._forget_visits()
         if not visits:
             return
-        index, own, tempered, losses, steps = zip(*visits, strict=True)
-        slope = _slope_of(torch.cat(tempered), torch.cat(losses))
+        index, own, log_p, losses, steps = zip(*visits, strict=True)
+        slope = _slope_of(torch.cat(log_p), torch.cat(losses))
         new = self._moved(torch.cat(own), slope, self.instance_rate, self.decay)
         lengths = torch.tensor([each.numel() for each in index])
         step = torch.tensor(steps).repeat_interleave(lengths)
@@ -357,9 +359,8 @@ def _temperature(own: torch.Tensor | None, shared: torch.Tensor | None) -> torch
     return shared.exp() if own is None else own.exp() + shared.exp()
 
 
-def _slope_of(tempered: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
-    """As `_slope`, of what the losses were calculated from: the entropy of p less the loss."""
-    log_p = tempered.log_softmax(1)
+def _slope_of(log_p: torch.Tensor, losses: torch.Tensor) -> torch.Tensor:
+    """As `_slope`: the entropy of p less the loss, without another softmax."""
     finite = log_p.clamp(min=torch.finfo(log_p.dtype).min)  # 0 times -inf is NaN
     return torch.linalg.vecdot(log_p.exp(), finite).add_(losses).neg_()
 
