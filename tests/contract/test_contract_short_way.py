@@ -200,7 +200,7 @@ def test_the_rare_and_the_wrong_come_to_the_same(does: str) -> None:
 
 
 def begun(*methods: gr.Method) -> tuple[gr.Curriculum, dict[str, Any]]:
-    """A curriculum after one call, whose next batch waits."""
+    """A curriculum after two calls, of which only the first took the long way; a batch waits."""
     curriculum = gr.Curriculum(*methods)
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=0.1)
     curriculum.attach(optimizer=optimizer)
@@ -208,9 +208,10 @@ def begun(*methods: gr.Method) -> tuple[gr.Curriculum, dict[str, Any]]:
     loader = curriculum.loader(range(8), batch_size=2)
     given |= {"loader": loader, "optimizer": optimizer}  # the curriculum holds them weakly
     iterator = iter(loader)
-    next(iterator)
-    losses = curriculum.criterion(given["logits"], given["targets"])
-    curriculum(losses, **given)
+    for _ in range(2):
+        next(iterator)
+        losses = curriculum.criterion(given["logits"], given["targets"])
+        curriculum(losses, **given)
     next(iterator)
     return curriculum, given
 
@@ -219,7 +220,7 @@ def test_each_call_needs_a_criterion_of_its_own() -> None:
     curriculum, given = begun(gr.DataParameters())
     with pytest.raises(RuntimeError, match="losses must come from"):
         curriculum(torch.ones(2), **given)
-    assert curriculum.step == 1
+    assert curriculum.step == 2
 
 
 def test_each_call_needs_a_rate() -> None:
@@ -227,7 +228,7 @@ def test_each_call_needs_a_rate() -> None:
     curriculum.detach()
     with pytest.raises(ValueError, match="learning rate must be known"):
         curriculum(torch.ones(2), **given)
-    assert (curriculum.step, len(curriculum.epochs.log)) == (1, 1)
+    assert (curriculum.step, len(curriculum.epochs.log)) == (2, 2)
 
 
 def test_what_is_not_usual_takes_the_long_way() -> None:
