@@ -186,9 +186,8 @@ class Curriculum:
         if inner is not None and not isinstance(inner, torch.optim.Optimizer):
             raise TypeError(str(refusal("optimizer", "a torch.optim.Optimizer", repr(optimizer))))
         self._model = module
-        if (
-            inner is not None and self._steps.demands.paced
-        ):  # else nobody asks what its hooks would tell
+        # Otherwise nobody asks what the clock's hooks would tell.
+        if inner is not None and self._steps.demands.paced:
             self.clock.attach(inner)
         done: list[Method] = []
         try:

@@ -82,7 +82,7 @@ class Observations:
     def remember_losses(
         self, index: torch.Tensor, losses: torch.Tensor, step: int, now: Moment | None
     ) -> None:
-        """As `remember`, where no method records anything else: in a third of the time."""
+        """As `remember`, without a batch around them, where no method records anything else."""
         kept = losses if self._needs_losses or not losses.is_cpu else None
         self.log.append(index, kept, _NONE, step=step, now=_NO_RATES if now is None else now)
 

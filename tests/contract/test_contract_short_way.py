@@ -232,7 +232,7 @@ def test_each_call_needs_a_rate() -> None:
 
 
 def test_what_is_not_usual_takes_the_long_way() -> None:
-    """Several ranks, mixed targets and anything refused; tests of those pass through it."""
+    """Mixed targets, other dtypes and anything that is refused; nothing has changed then."""
     curriculum = gr.Curriculum(gr.DIHCL("flip", normalize=False), seed=0)
     loader = curriculum.loader(range(8), batch_size=2)
     logits, targets = torch.eye(2), torch.tensor([0, 1])
